@@ -68,7 +68,7 @@ char *xasprintf(const char *fmt, ...)
 static void zero_area(uint8_t *area, size_t bytes)
 {
 	size_t page = (size_t)sysconf(_SC_PAGESIZE);
-	uint8_t *first = area + ((uintptr_t)-(uintptr_t)area & (page - 1));
+	uint8_t *first = area + ((uintptr_t) - (uintptr_t)area & (page - 1));
 	size_t head = (size_t)(first - area);
 	size_t pages_bytes;
 

@@ -15,11 +15,11 @@ static _Atomic(uint64_t (*)(void)) wall_clock;
 static _Atomic(enum log_level) print_level = LOG_NOTICE;
 
 static const char *const level_names[LOG_LEVELS] = {
-	[LOG_ERROR] = "ERROR",
-	[LOG_WARNING] = "WARNING",
-	[LOG_NOTICE] = "NOTICE",
-	[LOG_INFO] = "INFO",
-	[LOG_DEBUG] = "DEBUG",
+        [LOG_ERROR] = "ERROR",
+        [LOG_WARNING] = "WARNING",
+        [LOG_NOTICE] = "NOTICE",
+        [LOG_INFO] = "INFO",
+        [LOG_DEBUG] = "DEBUG",
 };
 
 void log_set_clock(uint64_t (*wall_ns)(void))

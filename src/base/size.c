@@ -48,7 +48,7 @@ int parse_size_bytes(const char *text, uint64_t *bytes_out)
 		return -EINVAL;
 	for (; isdigit((unsigned char)*text); text++) {
 		if (__builtin_mul_overflow(whole, 10U, &whole) ||
-			__builtin_add_overflow(whole, (unsigned)(*text - '0'), &whole))
+		        __builtin_add_overflow(whole, (unsigned)(*text - '0'), &whole))
 			too_large = true;
 	}
 	if (*text == '.') {
@@ -67,7 +67,7 @@ int parse_size_bytes(const char *text, uint64_t *bytes_out)
 	if (shift < 0 || *text != '\0' || (has_fraction && shift == 0))
 		return -EINVAL;
 	bytes = ((unsigned __int128)whole << shift) +
-		((unsigned __int128)fraction << shift) / fraction_scale;
+	        ((unsigned __int128)fraction << shift) / fraction_scale;
 	if (too_large || bytes > UINT64_MAX)
 		return -ERANGE;
 	*bytes_out = (uint64_t)bytes;
@@ -90,8 +90,8 @@ const char *format_size_bytes(char *buf, size_t size, uint64_t bytes)
 	/* Rounded down, so that no text promises more than there is. */
 	if (rest)
 		snprintf(buf, size, "%llu.%u %ciB", (unsigned long long)whole,
-			(unsigned)(((unsigned __int128)rest * 10) >> (10 * unit)),
-			size_units[unit - 1]);
+		        (unsigned)(((unsigned __int128)rest * 10) >> (10 * unit)),
+		        size_units[unit - 1]);
 	else
 		snprintf(buf, size, "%llu %ciB", (unsigned long long)whole, size_units[unit - 1]);
 	return buf;

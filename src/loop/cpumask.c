@@ -7,15 +7,15 @@
 static int not_a_mask(const char *text, struct err *err)
 {
 	return err_set(err, -EINVAL,
-		"cpumask '%.100s' is neither a hexadecimal mask such as 0x3 nor a list such as "
-		"[0,2-4]",
-		text);
+	        "cpumask '%.100s' is neither a hexadecimal mask such as 0x3 nor a list such as "
+	        "[0,2-4]",
+	        text);
 }
 
 static int too_high(const char *text, struct err *err)
 {
-	return err_set(err, -EINVAL, "cpumask '%.100s' names a CPU above %d", text,
-		CPU_SETSIZE - 1);
+	return err_set(
+	        err, -EINVAL, "cpumask '%.100s' names a CPU above %d", text, CPU_SETSIZE - 1);
 }
 
 /* The decimal number at *p, -EINVAL if there is none, -ERANGE if no CPU has it. */
@@ -72,7 +72,8 @@ static int parse_hex(const char *text, cpu_set_t *out, struct err *err)
 
 		if (!isxdigit((unsigned char)*p))
 			return not_a_mask(text, err);
-		digit = isdigit((unsigned char)*p) ? *p - '0' : tolower((unsigned char)*p) - 'a' + 10;
+		digit = isdigit((unsigned char)*p) ? *p - '0'
+		                                   : tolower((unsigned char)*p) - 'a' + 10;
 		for (int bit = 0; bit < 4; bit++) {
 			if (!(digit & (1 << bit)))
 				continue;

@@ -44,7 +44,8 @@ static int device_info(int fd, struct loop_file_info *info)
 	unsigned physical_bytes = 512;
 	unsigned short rotational = 0;
 
-	if (ioctl(fd, BLKGETSIZE64, &info->size_bytes) < 0 || ioctl(fd, BLKSSZGET, &block_bytes) < 0)
+	if (ioctl(fd, BLKGETSIZE64, &info->size_bytes) < 0 ||
+	        ioctl(fd, BLKSSZGET, &block_bytes) < 0)
 		return -errno;
 	/* Those are always there; the rest has values to fall back on. */
 	(void)ioctl(fd, BLKPBSZGET, &physical_bytes);
@@ -79,11 +80,10 @@ static int fill_info(int fd, const struct statx *stx, struct loop_file_info *inf
 		return 0;
 	if (stx->stx_mask & STATX_DIOALIGN)
 		info->align_bytes = stx->stx_dio_mem_align > stx->stx_dio_offset_align
-			? stx->stx_dio_mem_align
-			: stx->stx_dio_offset_align;
+		                            ? stx->stx_dio_mem_align
+		                            : stx->stx_dio_offset_align;
 	else
-		info->align_bytes =
-			info->block_bytes ? info->block_bytes : DIRECT_ALIGN_BYTES;
+		info->align_bytes = info->block_bytes ? info->block_bytes : DIRECT_ALIGN_BYTES;
 	return 0;
 }
 
@@ -130,8 +130,8 @@ static void open_finish(struct uring_loop *l, struct uring_req *r, int status)
 static int open_make_file(struct open_state *s)
 {
 	struct loop_file file = {
-		.fd = s->fd,
-		.info = {.direct = s->direct, .read_only = s->flags & LOOP_FILE_READ_ONLY},
+	        .fd = s->fd,
+	        .info = {.direct = s->direct, .read_only = s->flags & LOOP_FILE_READ_ONLY},
 	};
 	int rc = usable_type(s->stx.stx_mode);
 
@@ -139,7 +139,7 @@ static int open_make_file(struct open_state *s)
 		return rc;
 	/* Zero: this file can't do direct I/O after all. */
 	if (file.info.direct && (s->stx.stx_mask & STATX_DIOALIGN) &&
-		s->stx.stx_dio_offset_align == 0) {
+	        s->stx.stx_dio_offset_align == 0) {
 		int flags = fcntl(s->fd, F_GETFL);
 
 		if (flags < 0 || fcntl(s->fd, F_SETFL, flags & ~O_DIRECT) < 0)
@@ -155,7 +155,7 @@ static int open_make_file(struct open_state *s)
 }
 
 static void open_step_done(
-	struct uring_loop *l, struct uring_req *r, int res, uint32_t maybe_unused cqe_flags)
+        struct uring_loop *l, struct uring_req *r, int res, uint32_t maybe_unused cqe_flags)
 {
 	struct open_state *s = r->arg;
 
@@ -205,7 +205,7 @@ static void open_step_done(
 }
 
 void loop_file_open(struct loop *loop, struct loop_op *op, const char *path, unsigned flags,
-	struct loop_file **out)
+        struct loop_file **out)
 {
 	struct uring_loop *l = uring_of(loop);
 	struct uring_req *r = uring_req_get(l, op, open_step_done);
@@ -235,14 +235,14 @@ struct stat_state {
 };
 
 static void stat_done(
-	struct uring_loop *l, struct uring_req *r, int res, uint32_t maybe_unused cqe_flags)
+        struct uring_loop *l, struct uring_req *r, int res, uint32_t maybe_unused cqe_flags)
 {
 	struct stat_state *s = r->arg;
 
 	if (res == 0) {
 		*s->out = (struct loop_file_info){
-			.direct = s->file->info.direct,
-			.read_only = s->file->info.read_only,
+		        .direct = s->file->info.direct,
+		        .read_only = s->file->info.read_only,
 		};
 		res = fill_info(s->file->fd, &s->stx, s->out);
 	}
@@ -251,7 +251,7 @@ static void stat_done(
 }
 
 void loop_file_stat(
-	struct loop *loop, struct loop_op *op, struct loop_file *file, struct loop_file_info *out)
+        struct loop *loop, struct loop_op *op, struct loop_file *file, struct loop_file_info *out)
 {
 	struct uring_loop *l = uring_of(loop);
 	struct uring_req *r = uring_req_get(l, op, stat_done);
@@ -324,8 +324,8 @@ int loop_slurp(const char *path, size_t max_bytes, char **out, size_t *len_out, 
 	if (len < 0)
 		return err_set(err, (int)len, "%s: can't be read: %s", path, errno_text((int)len));
 	if ((size_t)len > max_bytes)
-		return err_set(err, -EFBIG, "%s: larger than the limit of %zu bytes", path,
-			max_bytes);
+		return err_set(
+		        err, -EFBIG, "%s: larger than the limit of %zu bytes", path, max_bytes);
 	*out = steal_ptr(&text);
 	*len_out = (size_t)len;
 	return 0;

@@ -9,7 +9,7 @@
 #include "loop/file.h"
 #include "loop/uring.h"
 
-#define OP_FTRUNCATE 55 /* IORING_OP_FTRUNCATE, Linux 6.9 */
+#define OP_FTRUNCATE 55    /* IORING_OP_FTRUNCATE, Linux 6.9 */
 #define IOVS_PER_CALL 1024 /* IOV_MAX */
 
 /* ---- transfers ------------------------------------------------------------------------------ */
@@ -21,10 +21,10 @@ static void prepare_transfer(struct uring_loop *l, struct uring_req *r)
 
 	if (r->iov_count == 1)
 		io_uring_prep_rw(write ? IORING_OP_WRITE : IORING_OP_READ, sqe, r->fd,
-			r->iov->iov_base, (unsigned)r->iov->iov_len, r->offset);
+		        r->iov->iov_base, (unsigned)r->iov->iov_len, r->offset);
 	else
 		io_uring_prep_rw(write ? IORING_OP_WRITEV : IORING_OP_READV, sqe, r->fd, r->iov,
-			r->iov_count < IOVS_PER_CALL ? r->iov_count : IOVS_PER_CALL, r->offset);
+		        r->iov_count < IOVS_PER_CALL ? r->iov_count : IOVS_PER_CALL, r->offset);
 	sqe->rw_flags = (int)r->flags;
 	if (r->retry_async)
 		sqe->flags |= IOSQE_ASYNC;
@@ -39,7 +39,7 @@ static bool is_direct_end(const struct uring_req *r, int res)
 }
 
 static void complete_transfer(
-	struct uring_loop *l, struct uring_req *r, int res, uint32_t maybe_unused cqe_flags)
+        struct uring_loop *l, struct uring_req *r, int res, uint32_t maybe_unused cqe_flags)
 {
 	if (res == -EAGAIN || res == -EINTR) {
 		/* A worker thread may wait for what was not there at once. */
@@ -64,8 +64,8 @@ static void complete_transfer(
 }
 
 static void start_transfer(struct loop *loop, struct loop_op *op, struct loop_file *file,
-	enum uring_kind kind, const struct iovec *iov, unsigned iovcnt, uint64_t offset_bytes,
-	uint32_t flags)
+        enum uring_kind kind, const struct iovec *iov, unsigned iovcnt, uint64_t offset_bytes,
+        uint32_t flags)
 {
 	struct uring_loop *l = uring_of(loop);
 	struct uring_req *r = uring_req_get(l, op, complete_transfer);
@@ -87,16 +87,16 @@ static void start_transfer(struct loop *loop, struct loop_op *op, struct loop_fi
 }
 
 void loop_file_readv(struct loop *loop, struct loop_op *op, struct loop_file *file,
-	const struct iovec *iov, unsigned iovcnt, uint64_t offset_bytes)
+        const struct iovec *iov, unsigned iovcnt, uint64_t offset_bytes)
 {
 	start_transfer(loop, op, file, URING_READ, iov, iovcnt, offset_bytes, 0);
 }
 
 void loop_file_writev(struct loop *loop, struct loop_op *op, struct loop_file *file,
-	const struct iovec *iov, unsigned iovcnt, uint64_t offset_bytes, bool dsync)
+        const struct iovec *iov, unsigned iovcnt, uint64_t offset_bytes, bool dsync)
 {
 	start_transfer(loop, op, file, URING_WRITE, iov, iovcnt, offset_bytes,
-		dsync ? (uint32_t)RWF_DSYNC : 0);
+	        dsync ? (uint32_t)RWF_DSYNC : 0);
 }
 
 void loop_file_sync(struct loop *loop, struct loop_op *op, struct loop_file *file)
@@ -115,7 +115,7 @@ void loop_file_sync(struct loop *loop, struct loop_op *op, struct loop_file *fil
 /* ---- space ---------------------------------------------------------------------------------- */
 
 static void start_fallocate(struct loop *loop, struct loop_op *op, struct loop_file *file, int mode,
-	uint64_t offset_bytes, uint64_t len_bytes)
+        uint64_t offset_bytes, uint64_t len_bytes)
 {
 	struct uring_loop *l = uring_of(loop);
 	struct uring_req *r = uring_req_get(l, op, uring_complete_plain);
@@ -134,21 +134,21 @@ static void start_fallocate(struct loop *loop, struct loop_op *op, struct loop_f
 }
 
 void loop_file_punch(struct loop *loop, struct loop_op *op, struct loop_file *file,
-	uint64_t offset_bytes, uint64_t len_bytes)
+        uint64_t offset_bytes, uint64_t len_bytes)
 {
 	start_fallocate(loop, op, file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset_bytes,
-		len_bytes);
+	        len_bytes);
 }
 
 void loop_file_zero(struct loop *loop, struct loop_op *op, struct loop_file *file,
-	uint64_t offset_bytes, uint64_t len_bytes)
+        uint64_t offset_bytes, uint64_t len_bytes)
 {
 	start_fallocate(loop, op, file, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, offset_bytes,
-		len_bytes);
+	        len_bytes);
 }
 
 void loop_file_truncate(
-	struct loop *loop, struct loop_op *op, struct loop_file *file, uint64_t size_bytes)
+        struct loop *loop, struct loop_op *op, struct loop_file *file, uint64_t size_bytes)
 {
 	struct uring_loop *l = uring_of(loop);
 	struct uring_req *r = uring_req_get(l, op, uring_complete_plain);
@@ -172,8 +172,7 @@ void loop_file_truncate(
 }
 
 /* The descriptor's own position, which this moves, is never used. */
-static int find_extent(
-	int fd, uint64_t offset_bytes, uint64_t len_bytes, struct loop_extent *out)
+static int find_extent(int fd, uint64_t offset_bytes, uint64_t len_bytes, struct loop_extent *out)
 {
 	uint64_t end = offset_bytes + len_bytes;
 	off_t at = lseek(fd, (off_t)offset_bytes, SEEK_DATA);
@@ -200,7 +199,7 @@ static int find_extent(
 }
 
 void loop_file_extent(struct loop *loop, struct loop_op *op, struct loop_file *file,
-	uint64_t offset_bytes, uint64_t len_bytes, struct loop_extent *out)
+        uint64_t offset_bytes, uint64_t len_bytes, struct loop_extent *out)
 {
 	struct uring_loop *l = uring_of(loop);
 	struct uring_req *r = uring_req_get(l, op, uring_complete_plain);

@@ -30,7 +30,7 @@ static void format_addr(const struct loop_addr *addr, char *buf, size_t size)
 		snprintf(buf, size, "%s", addr->path);
 	else
 		snprintf(buf, size, strchr(addr->host, ':') ? "[%s]:%u" : "%s:%u", addr->host,
-			addr->port);
+		        addr->port);
 }
 
 /* ---- the files of a unix socket ------------------------------------------------------------- */
@@ -43,7 +43,7 @@ static void format_lock_path(const struct loop_addr *addr, char *buf, size_t siz
 static int in_use(const struct loop_addr *addr, struct err *err)
 {
 	return err_set(err, -EADDRINUSE,
-		"%s: another process serves this socket; end it or use another path", addr->path);
+	        "%s: another process serves this socket; end it or use another path", addr->path);
 }
 
 /* Takes the lock that says that this process serves the path. Returns its descriptor. */
@@ -58,18 +58,17 @@ static int take_lock(const struct loop_addr *addr, struct err *err)
 		fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 		if (fd < 0)
 			return err_set(err, -errno, "%s: the lock file can't be opened: %s", path,
-				errno_text(errno));
+			        errno_text(errno));
 		if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-			rc = errno == EWOULDBLOCK
-				? in_use(addr, err)
-				: err_set(err, -errno, "%s: can't be locked: %s", path,
-					  errno_text(errno));
+			rc = errno == EWOULDBLOCK ? in_use(addr, err)
+			                          : err_set(err, -errno, "%s: can't be locked: %s",
+			                                    path, errno_text(errno));
 			close(fd);
 			return rc;
 		}
 		/* Whoever held it may have removed the file between our open and our lock. */
 		if (fstat(fd, &ours) == 0 && stat(path, &there) == 0 &&
-			ours.st_ino == there.st_ino && ours.st_dev == there.st_dev)
+		        ours.st_ino == there.st_ino && ours.st_dev == there.st_dev)
 			return fd;
 		close(fd);
 	}
@@ -89,7 +88,7 @@ static bool is_served(const union sock_address *address, int len)
 }
 
 static int remove_stale(
-	const struct loop_addr *addr, const union sock_address *address, int len, struct err *err)
+        const struct loop_addr *addr, const union sock_address *address, int len, struct err *err)
 {
 	struct stat st;
 
@@ -97,15 +96,15 @@ static int remove_stale(
 		if (errno == ENOENT)
 			return 0;
 	} else if (!S_ISSOCK(st.st_mode)) {
-		return err_set(err, -EEXIST, "%s: is there, and not a socket; not replaced",
-			addr->path);
+		return err_set(
+		        err, -EEXIST, "%s: is there, and not a socket; not replaced", addr->path);
 	} else if (is_served(address, len)) {
 		return in_use(addr, err);
 	} else if (unlink(addr->path) == 0 || errno == ENOENT) {
 		return 0;
 	}
 	return err_set(err, -errno, "%s: the socket that was left there can't be removed: %s",
-		addr->path, errno_text(errno));
+	        addr->path, errno_text(errno));
 }
 
 static void release_lock(struct loop_listener *listener)
@@ -158,14 +157,13 @@ static void accept_failed(struct uring_loop *l, struct loop_listener *listener, 
 	if (!listener->told) {
 		format_addr(&listener->addr, name, sizeof(name));
 		log_warning("loop", "%s: a connection could not be accepted, trying again: %s",
-			name, errno_text(error));
+		        name, errno_text(error));
 	}
 	listener->told = true;
 	loop_timer_start(&l->pub, &listener->retry, l->pub.now_ns + ACCEPT_RETRY_NS);
 }
 
-static void complete_accept(
-	struct uring_loop *l, struct uring_req *r, int res, uint32_t cqe_flags)
+static void complete_accept(struct uring_loop *l, struct uring_req *r, int res, uint32_t cqe_flags)
 {
 	struct loop_listener *listener = r->arg;
 
@@ -235,11 +233,11 @@ static void learn_port(struct loop_listener *listener)
 	if (listener->addr.kind != LOOP_ADDR_TCP || getsockname(listener->fd, &address.any, &len))
 		return;
 	listener->addr.port = ntohs(
-		address.any.sa_family == AF_INET6 ? address.in6.sin6_port : address.in.sin_port);
+	        address.any.sa_family == AF_INET6 ? address.in6.sin6_port : address.in.sin_port);
 }
 
 int loop_listen(struct loop *loop, const struct loop_addr *addr, loop_accept_fn accept_fn,
-	void *arg, struct loop_listener **out, struct err *err)
+        void *arg, struct loop_listener **out, struct err *err)
 {
 	struct loop_listener *listener;
 	union sock_address address;
@@ -249,9 +247,9 @@ int loop_listen(struct loop *loop, const struct loop_addr *addr, loop_accept_fn 
 	BELLOWS_ASSERT(loop_is_control());
 	if (len < 0)
 		return addr->kind == LOOP_ADDR_UNIX
-			? err_set(err, len, "the path of a socket must have 1 to 107 bytes")
-			: err_set(err, len, "'%s' is not a numeric IPv4 or IPv6 address",
-				  addr->host);
+		               ? err_set(err, len, "the path of a socket must have 1 to 107 bytes")
+		               : err_set(err, len, "'%s' is not a numeric IPv4 or IPv6 address",
+		                         addr->host);
 	if (addr->kind == LOOP_ADDR_UNIX) {
 		lock_fd = take_lock(addr, err);
 		if (lock_fd < 0)
@@ -260,11 +258,11 @@ int loop_listen(struct loop *loop, const struct loop_addr *addr, loop_accept_fn 
 	}
 	listener = xcalloc(1, sizeof(*listener));
 	*listener = (struct loop_listener){.fd = -1,
-		.lock_fd = lock_fd,
-		.addr = *addr,
-		.accept_fn = accept_fn,
-		.arg = arg,
-		.retry.fire = retry_accept};
+	        .lock_fd = lock_fd,
+	        .addr = *addr,
+	        .accept_fn = accept_fn,
+	        .arg = arg,
+	        .retry.fire = retry_accept};
 	if (rc == 0) {
 		rc = listener->fd = open_listening(&address, len);
 		format_addr(addr, name, sizeof(name));

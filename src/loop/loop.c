@@ -5,7 +5,6 @@
 
 __thread struct loop *loop_current_;
 
-
 int uring_setup_error(int result, struct err *err)
 {
 	const char *why;
@@ -13,20 +12,24 @@ int uring_setup_error(int result, struct err *err)
 	switch (result) {
 	case -EPERM:
 	case -EACCES:
-		why = "it is not allowed here; set 'sysctl kernel.io_uring_disabled=0' (or put this "
+		why = "it is not allowed here; set 'sysctl kernel.io_uring_disabled=0' (or put "
+		      "this "
 		      "user into the group kernel.io_uring_group), and in a container allow "
 		      "io_uring_setup, io_uring_enter and io_uring_register in its seccomp profile";
 		break;
 	case -ENOSYS:
-		why = "this kernel was built without it, or a container's seccomp profile hides it; "
-		      "Linux 6.1 or newer with CONFIG_IO_URING is needed, and a profile that allows "
+		why = "this kernel was built without it, or a container's seccomp profile hides "
+		      "it; "
+		      "Linux 6.1 or newer with CONFIG_IO_URING is needed, and a profile that "
+		      "allows "
 		      "io_uring_setup, io_uring_enter and io_uring_register";
 		break;
 	case -EINVAL:
 		why = "this kernel's is too old; Linux 6.1 or newer is needed";
 		break;
 	case -ENOMEM:
-		why = "there is not enough memory for it; raise the limit on locked memory ('ulimit "
+		why = "there is not enough memory for it; raise the limit on locked memory "
+		      "('ulimit "
 		      "-l', RLIMIT_MEMLOCK, LimitMEMLOCK= of the service) or the memory limit of "
 		      "the container";
 		break;
@@ -36,8 +39,7 @@ int uring_setup_error(int result, struct err *err)
 		      "LimitNOFILE= of the service)";
 		break;
 	default:
-		return err_set(err, result, "io_uring could not be set up: %s",
-			errno_text(result));
+		return err_set(err, result, "io_uring could not be set up: %s", errno_text(result));
 	}
 	return err_set(err, result, "io_uring could not be set up: %s", why);
 }
@@ -45,12 +47,11 @@ int uring_setup_error(int result, struct err *err)
 static int setup_ring(struct uring_loop *l)
 {
 	struct io_uring_params params = {
-		/* One thread submits, and completions are posted when it enters the kernel, not
-		 * by interrupting it; the flag in the ring says when entering is worth it. */
-		.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
-			IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL |
-			IORING_SETUP_CQSIZE,
-		.cq_entries = CQ_ENTRIES,
+	        /* One thread submits, and completions are posted when it enters the kernel, not
+	         * by interrupting it; the flag in the ring says when entering is worth it. */
+	        .flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
+	                 IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CQSIZE,
+	        .cq_entries = CQ_ENTRIES,
 	};
 	struct io_uring_probe *probe;
 	int rc = io_uring_queue_init_params(SQ_ENTRIES, &l->ring, &params);
@@ -142,8 +143,7 @@ static unsigned run_turn_end(struct loop *loop)
 static bool has_work(const struct uring_loop *l)
 {
 	return l->pub.ready || l->pub.turn_end || l->no_memory || l->round_asked || l->exit ||
-		uring_has_completions(l) ||
-		atomic_load_explicit(&l->inbox, memory_order_relaxed);
+	       uring_has_completions(l) || atomic_load_explicit(&l->inbox, memory_order_relaxed);
 }
 
 /* Counts the time since the last call as that of a turn that worked or did not. */
@@ -196,7 +196,7 @@ void uring_rest(struct uring_loop *l)
 	uint64_t now_ns = l->pub.now_ns;
 
 	if (!has_work(l) && now_ns - l->last_work_ns >= l->spin_ns &&
-		uring_next_deadline(l) > now_ns)
+	        uring_next_deadline(l) > now_ns)
 		sleep_until_woken(l);
 	else if (uring_wants_enter(l))
 		uring_enter(l, false, 0);

@@ -48,11 +48,11 @@ void loop_get_stats(unsigned id, struct loop_stats *out)
 	struct uring_loop *l = uring_of(loop_get(id));
 
 	*out = (struct loop_stats){
-		.turns = atomic_load_explicit(&l->stats.turns, memory_order_relaxed),
-		.sleeps = atomic_load_explicit(&l->stats.sleeps, memory_order_relaxed),
-		.submits = atomic_load_explicit(&l->stats.submits, memory_order_relaxed),
-		.busy_ns = atomic_load_explicit(&l->stats.busy_ns, memory_order_relaxed),
-		.idle_ns = atomic_load_explicit(&l->stats.idle_ns, memory_order_relaxed),
+	        .turns = atomic_load_explicit(&l->stats.turns, memory_order_relaxed),
+	        .sleeps = atomic_load_explicit(&l->stats.sleeps, memory_order_relaxed),
+	        .submits = atomic_load_explicit(&l->stats.submits, memory_order_relaxed),
+	        .busy_ns = atomic_load_explicit(&l->stats.busy_ns, memory_order_relaxed),
+	        .idle_ns = atomic_load_explicit(&l->stats.idle_ns, memory_order_relaxed),
 	};
 }
 
@@ -89,8 +89,8 @@ static bool is_quiet(struct uring_loop *l, uint64_t own_tasks)
 	return quiet && l->inflight == 0;
 }
 
-/* After each turn of a data loop that was asked. What the turn prepared is submitted afterwards, but
- * is counted as being under way. */
+/* After each turn of a data loop that was asked. What the turn prepared is submitted afterwards,
+ * but is counted as being under way. */
 static void maybe_answer(struct uring_loop *l)
 {
 	if (l->last_worked || l->pub.ready || l->pub.turn_end)
@@ -195,11 +195,11 @@ static int start_thread(struct data_thread *t, const cpu_set_t *cpus, struct err
 	pthread_attr_destroy(&attr);
 	if (rc == EINVAL && cpus)
 		rc = err_set(err, -EINVAL,
-			"cpumask: this process may not run on one of these CPUs, or it is not "
-			"there; 'taskset -p $$' shows which it may");
+		        "cpumask: this process may not run on one of these CPUs, or it is not "
+		        "there; 'taskset -p $$' shows which it may");
 	else if (rc)
 		rc = err_set(err, -rc, "the thread of a data loop could not be started: %s",
-			errno_text(rc));
+		        errno_text(rc));
 	if (rc) {
 		sem_destroy(&t->started);
 		return rc;
@@ -240,7 +240,7 @@ static cpu_set_t nth_cpu(const cpu_set_t *cpus, unsigned n)
 }
 
 static int start_data_loops(
-	const struct loop_config *config, const cpu_set_t *cpus, struct err *err)
+        const struct loop_config *config, const cpu_set_t *cpus, struct err *err)
 {
 	for (unsigned id = 1; id <= config->data_loops; id++) {
 		struct data_thread *t = &life.threads[id];

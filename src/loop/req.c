@@ -55,7 +55,7 @@ unsigned uring_no_memory_run(struct uring_loop *l)
 }
 
 struct uring_req *uring_req_get(
-	struct uring_loop *l, struct loop_op *op, uring_complete_fn complete)
+        struct uring_loop *l, struct loop_op *op, uring_complete_fn complete)
 {
 	struct uring_req *r;
 
@@ -130,7 +130,7 @@ void uring_req_done_later(struct uring_loop *l, struct uring_req *r, int res)
 }
 
 void uring_complete_plain(
-	struct uring_loop *l, struct uring_req *r, int res, uint32_t maybe_unused cqe_flags)
+        struct uring_loop *l, struct uring_req *r, int res, uint32_t maybe_unused cqe_flags)
 {
 	uring_req_done(l, r, res);
 }
@@ -153,7 +153,7 @@ static struct iovec *get_iov_array(struct uring_loop *l, struct uring_req *r, un
 }
 
 bool uring_req_copy_iov(
-	struct uring_loop *l, struct uring_req *r, const struct iovec *iov, unsigned iovcnt)
+        struct uring_loop *l, struct uring_req *r, const struct iovec *iov, unsigned iovcnt)
 {
 	if (iovcnt <= REQ_INLINE_IOVS) {
 		r->iov = r->iov_inline;

@@ -18,10 +18,10 @@ static void stash_completions(struct uring_loop *l)
 	}
 	for (unsigned i = 0; i < ready; i++) {
 		const struct io_uring_cqe *cqe =
-			&l->ring.cq.cqes[(head + i) & l->ring.cq.ring_mask];
+		        &l->ring.cq.cqes[(head + i) & l->ring.cq.ring_mask];
 
 		l->stash[l->stash_count++] = (struct uring_cqe_copy){
-			.user_data = cqe->user_data, .res = cqe->res, .flags = cqe->flags};
+		        .user_data = cqe->user_data, .res = cqe->res, .flags = cqe->flags};
 	}
 	io_uring_cq_advance(&l->ring, ready);
 }
@@ -68,7 +68,7 @@ static uint32_t sq_flags(const struct uring_loop *l)
 bool uring_wants_enter(const struct uring_loop *l)
 {
 	return l->ring.sq.sqe_tail != l->ring.sq.sqe_head ||
-		(sq_flags(l) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW));
+	       (sq_flags(l) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW));
 }
 
 bool uring_has_completions(const struct uring_loop *l)
@@ -90,8 +90,8 @@ void uring_enter(struct uring_loop *l, bool wait, uint64_t until_ns)
 		uint64_t now_ns = loop_clock_ns();
 		uint64_t wait_ns = until_ns > now_ns ? until_ns - now_ns : 0;
 		struct __kernel_timespec ts = {
-			.tv_sec = (int64_t)(wait_ns / NSEC_PER_SEC),
-			.tv_nsec = (long long)(wait_ns % NSEC_PER_SEC),
+		        .tv_sec = (int64_t)(wait_ns / NSEC_PER_SEC),
+		        .tv_nsec = (long long)(wait_ns % NSEC_PER_SEC),
 		};
 		struct io_uring_cqe *cqe;
 
@@ -99,8 +99,7 @@ void uring_enter(struct uring_loop *l, bool wait, uint64_t until_ns)
 	}
 	/* What was not submitted stays prepared for the next turn. Not among these: -EBADR, lost
 	 * completions, after which nothing that this loop says would be true. */
-	BELLOWS_ASSERT(
-		rc >= 0 || rc == -EINTR || rc == -ETIME || rc == -EBUSY || rc == -EAGAIN);
+	BELLOWS_ASSERT(rc >= 0 || rc == -EINTR || rc == -ETIME || rc == -EBUSY || rc == -EAGAIN);
 }
 
 static void dispatch(struct uring_loop *l, uint64_t user_data, int res, uint32_t flags)
@@ -137,7 +136,7 @@ unsigned uring_reap(struct uring_loop *l)
 	 * and may then find the later ones in the stash. */
 	while (n < CQE_BUDGET && l->stash_count == 0 && io_uring_cq_ready(&l->ring)) {
 		const struct io_uring_cqe *cqe =
-			&l->ring.cq.cqes[*l->ring.cq.khead & l->ring.cq.ring_mask];
+		        &l->ring.cq.cqes[*l->ring.cq.khead & l->ring.cq.ring_mask];
 		uint64_t user_data = cqe->user_data;
 		int res = cqe->res;
 		uint32_t flags = cqe->flags;

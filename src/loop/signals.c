@@ -33,7 +33,7 @@ static unsigned index_of(int signum)
 static void arm(struct uring_loop *l, struct uring_req *r);
 
 static void complete_poll(struct uring_loop *l, struct uring_req *r, int maybe_unused res,
-	uint32_t maybe_unused cqe_flags)
+        uint32_t maybe_unused cqe_flags)
 {
 	struct signalfd_siginfo info;
 

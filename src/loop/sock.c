@@ -67,7 +67,7 @@ struct loop_sock *sock_new(int fd, enum loop_addr_kind kind)
 /* ---- connect -------------------------------------------------------------------------------- */
 
 static void connect_done(
-	struct uring_loop *l, struct uring_req *r, int res, uint32_t maybe_unused cqe_flags)
+        struct uring_loop *l, struct uring_req *r, int res, uint32_t maybe_unused cqe_flags)
 {
 	struct connect_state *s = r->arg;
 
@@ -80,7 +80,7 @@ static void connect_done(
 }
 
 void loop_sock_connect(
-	struct loop *loop, struct loop_op *op, const struct loop_addr *addr, struct loop_sock **out)
+        struct loop *loop, struct loop_op *op, const struct loop_addr *addr, struct loop_sock **out)
 {
 	struct uring_loop *l = uring_of(loop);
 	struct uring_req *r = uring_req_get(l, op, connect_done);
@@ -126,7 +126,7 @@ static void prepare_recv(struct uring_loop *l, struct uring_req *r)
 }
 
 static void complete_recv(
-	struct uring_loop *l, struct uring_req *r, int res, uint32_t maybe_unused cqe_flags)
+        struct uring_loop *l, struct uring_req *r, int res, uint32_t maybe_unused cqe_flags)
 {
 	if (res == -EINTR || res == -EAGAIN) {
 		if (!r->cancelled) {
@@ -146,7 +146,7 @@ static void complete_recv(
 }
 
 void loop_sock_recv(struct loop *loop, struct loop_op *op, struct loop_sock *sock, void *buf,
-	size_t len, bool all)
+        size_t len, bool all)
 {
 	struct uring_loop *l = uring_of(loop);
 	struct uring_req *r = uring_req_get(l, op, complete_recv);
@@ -173,8 +173,8 @@ static void prepare_send(struct uring_loop *l, struct uring_req *r)
 		io_uring_prep_send(sqe, r->fd, r->iov->iov_base, r->iov->iov_len, (int)r->flags);
 	} else {
 		r->msg = (struct msghdr){
-			.msg_iov = r->iov,
-			.msg_iovlen = r->iov_count < IOVS_PER_CALL ? r->iov_count : IOVS_PER_CALL,
+		        .msg_iov = r->iov,
+		        .msg_iovlen = r->iov_count < IOVS_PER_CALL ? r->iov_count : IOVS_PER_CALL,
 		};
 		io_uring_prep_sendmsg(sqe, r->fd, &r->msg, r->flags);
 	}
@@ -182,7 +182,7 @@ static void prepare_send(struct uring_loop *l, struct uring_req *r)
 }
 
 static void complete_send(
-	struct uring_loop *l, struct uring_req *r, int res, uint32_t maybe_unused cqe_flags)
+        struct uring_loop *l, struct uring_req *r, int res, uint32_t maybe_unused cqe_flags)
 {
 	if (res == -EINTR || res == -EAGAIN)
 		res = 0;
@@ -199,7 +199,7 @@ static void complete_send(
 }
 
 void loop_sock_send(struct loop *loop, struct loop_op *op, struct loop_sock *sock,
-	const struct iovec *iov, unsigned iovcnt, bool more)
+        const struct iovec *iov, unsigned iovcnt, bool more)
 {
 	struct uring_loop *l = uring_of(loop);
 	struct uring_req *r = uring_req_get(l, op, complete_send);

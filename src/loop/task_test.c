@@ -73,8 +73,8 @@ static void answer_home(struct loop_task *task)
  * turn-end tasks. */
 static void test_ready_starves_nothing(void maybe_unused **state)
 {
-	struct loop_task spinner[3] = {{.run = spin_forever}, {.run = spin_forever},
-		{.run = spin_forever}};
+	struct loop_task spinner[3] = {
+	        {.run = spin_forever}, {.run = spin_forever}, {.run = spin_forever}};
 	struct numbered message = {.task.run = answer_home};
 	struct numbered end = {.task.run = note};
 	struct loop_timer timer = {.fire = note_timer};
@@ -117,7 +117,8 @@ static void defer_turn_end_again(struct loop_task *task)
 static void test_turn_end(void maybe_unused **state)
 {
 	struct loop *loop = loop_self();
-	struct numbered tasks[2] = {{.task.run = note, .number = 1}, {.task.run = note, .number = 2}};
+	struct numbered tasks[2] = {
+	        {.task.run = note, .number = 1}, {.task.run = note, .number = 2}};
 
 	order_count = 0;
 	turn_end_twice = (struct numbered){.task.run = defer_turn_end_again};
@@ -176,9 +177,9 @@ static void *send_messages(void *arg)
 		unsigned loop = i % LOOPS + 1;
 
 		*m = (struct message){.task.run = receive,
-			.sender = sender,
-			.loop = loop,
-			.sequence = sequence[loop]++};
+		        .sender = sender,
+		        .loop = loop,
+		        .sequence = sequence[loop]++};
 		loop_send(loop_get(loop), &m->task);
 		/* Pauses of all lengths, so that loops fall asleep and are met while they do. */
 		if (rand_r(&seed) % BATCH == 0)
@@ -194,8 +195,7 @@ static void test_messages_from_threads(void maybe_unused **state)
 
 	test_loops_start(LOOPS, 0);
 	for (uintptr_t i = 0; i < SENDERS; i++)
-		assert_int_equal(
-			pthread_create(&threads[i], NULL, send_messages, (void *)i), 0);
+		assert_int_equal(pthread_create(&threads[i], NULL, send_messages, (void *)i), 0);
 	while (atomic_load(&received_total) < SENDERS * MESSAGES)
 		usleep(1000);
 	for (unsigned i = 0; i < SENDERS; i++)
@@ -280,8 +280,8 @@ static void bench_depth(unsigned depth)
 	turn_until(!loop_self()->ready);
 	loop_get_stats(0, &after);
 	printf("depth %3u: %.2f ns per task, %llu io_uring_enter\n", depth,
-		(double)(loop_clock_ns() - start_ns) / (double)BENCH_TASKS,
-		(unsigned long long)(after.submits - before.submits));
+	        (double)(loop_clock_ns() - start_ns) / (double)BENCH_TASKS,
+	        (unsigned long long)(after.submits - before.submits));
 }
 
 static void bench_bounces(uint32_t spin_us)
@@ -291,7 +291,7 @@ static void bench_bounces(uint32_t spin_us)
 
 	run_bounces(spin_us, 1, hops);
 	printf("message round three loops, spin %u us: %.0f ns per hop\n", spin_us,
-		(double)(loop_clock_ns() - start_ns) / hops);
+	        (double)(loop_clock_ns() - start_ns) / hops);
 }
 
 static int bench(void)
@@ -310,12 +310,12 @@ static int bench(void)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_ready_is_fifo, setup_loops, teardown_loops),
-		cmocka_unit_test_setup_teardown(
-			test_ready_starves_nothing, setup_loops, teardown_loops),
-		cmocka_unit_test_setup_teardown(test_turn_end, setup_loops, teardown_loops),
-		cmocka_unit_test(test_messages_from_threads),
-		cmocka_unit_test(test_every_hop_wakes),
+	        cmocka_unit_test_setup_teardown(test_ready_is_fifo, setup_loops, teardown_loops),
+	        cmocka_unit_test_setup_teardown(
+	                test_ready_starves_nothing, setup_loops, teardown_loops),
+	        cmocka_unit_test_setup_teardown(test_turn_end, setup_loops, teardown_loops),
+	        cmocka_unit_test(test_messages_from_threads),
+	        cmocka_unit_test(test_every_hop_wakes),
 	};
 
 	if (argc > 1 && strcmp(argv[1], "--bench") == 0)

@@ -28,7 +28,7 @@ struct uring_req;
 
 /* A completion; flags are the CQE's. Frees or starts the record anew. */
 typedef void (*uring_complete_fn)(
-	struct uring_loop *l, struct uring_req *r, int res, uint32_t cqe_flags);
+        struct uring_loop *l, struct uring_req *r, int res, uint32_t cqe_flags);
 
 enum uring_kind {
 	URING_READ,
@@ -71,7 +71,7 @@ typedef _Atomic uint64_t stat_counter;
 static inline void stat_add(stat_counter *c, uint64_t n)
 {
 	atomic_store_explicit(
-		c, atomic_load_explicit(c, memory_order_relaxed) + n, memory_order_relaxed);
+	        c, atomic_load_explicit(c, memory_order_relaxed) + n, memory_order_relaxed);
 }
 
 struct uring_cqe_copy {
@@ -162,7 +162,7 @@ void uring_cancel_all(struct uring_loop *l);
 
 /* NULL: out of memory, and op will be completed with -ENOMEM. */
 struct uring_req *uring_req_get(
-	struct uring_loop *l, struct loop_op *op, uring_complete_fn complete);
+        struct uring_loop *l, struct loop_op *op, uring_complete_fn complete);
 void uring_req_put(struct uring_loop *l, struct uring_req *r);
 void uring_req_background(struct uring_loop *l, struct uring_req *r);
 /* Puts the record and calls the operation's done. */
@@ -173,7 +173,7 @@ void uring_req_done_later(struct uring_loop *l, struct uring_req *r, int res);
 void uring_complete_plain(struct uring_loop *l, struct uring_req *r, int res, uint32_t cqe_flags);
 /* Copies the iovecs, which live only until the caller's call returns. False: no memory. */
 bool uring_req_copy_iov(
-	struct uring_loop *l, struct uring_req *r, const struct iovec *iov, unsigned iovcnt);
+        struct uring_loop *l, struct uring_req *r, const struct iovec *iov, unsigned iovcnt);
 /* Moves r's iovecs and offset past bytes; true when nothing is left. */
 bool uring_req_advance(struct uring_req *r, uint32_t bytes);
 /* The whole length; must fit the int of a result. */

@@ -24,7 +24,7 @@
 #include "loop/uring.h"
 
 static void complete_wake(
-	struct uring_loop *l, struct uring_req *r, int maybe_unused res, uint32_t cqe_flags);
+        struct uring_loop *l, struct uring_req *r, int maybe_unused res, uint32_t cqe_flags);
 
 static void arm_wake(struct uring_loop *l, struct uring_req *r)
 {
@@ -35,7 +35,7 @@ static void arm_wake(struct uring_loop *l, struct uring_req *r)
 }
 
 static void complete_wake(
-	struct uring_loop *l, struct uring_req *r, int maybe_unused res, uint32_t cqe_flags)
+        struct uring_loop *l, struct uring_req *r, int maybe_unused res, uint32_t cqe_flags)
 {
 	l->work--; /* not work by itself: see the end in loops.c */
 	if (!(cqe_flags & IORING_CQE_F_MORE))
