@@ -15,8 +15,8 @@
  *    first.
  *  - Nothing is freed while a bio is in flight in it. Removal marks, tells the holders, waits,
  * sweeps.
- *  - rank: 0 for a backend, else higher than the rank of each base. One that can have several bases
- *    has some room below, so that a deeper one can be added later.
+ *  - rank: 0 for a backend, else higher than the rank of each base; 1 + the highest of the bases that
+ *    it has or ever had.
  */
 #pragma once
 
@@ -105,8 +105,8 @@ struct bdev_module {
 	                               a zero entry */
 	size_t loop_state_bytes;    /* zeroed state per loop, see bdev_loop_state */
 	bool splits;                /* uses bio_split_*: a new frame stack begins below */
-	bool shares_base;           /* several bdevs of this module may stand on one base, each on its
-	                               own part of it (split, gpt, volumes); others still may not */
+	bool shares_base; /* several bdevs of this module may stand on one base, each on its
+	                     own part of it (split, gpt, volumes); others still may not */
 	const struct rpc_method *methods; /* methods beside (or instead of) the generated ones */
 	bool no_generated_methods;        /* create and delete stand in `methods` */
 
@@ -144,12 +144,12 @@ struct bdev_module {
 	 * published, when shrinking after. */
 	void (*resize)(struct bdev *bdev, uint64_t own_blocks, struct bdev_done done);
 
-	/* A base went away / came back, known by name or UUID. Without base_lost the bdev is removed
-	 * too. base_lost lets go of the base: when done is called nothing new is sent to it; the core
-	 * then sets bases[base_index] to NULL under quiesce. done with an error removes this bdev.
-	 * Before base_returned the core sets bases[base_index]; whether it may be used is the
-	 * module's to find out; done with an error takes it out again. Either may come at any time,
-	 * but not both at once for one base. */
+	/* A base went away / came back, known by name or UUID. Without base_lost the bdev is
+	 * removed too. base_lost lets go of the base: when done is called nothing new is sent to
+	 * it; the core then sets bases[base_index] to NULL under quiesce. done with an error
+	 * removes this bdev. Before base_returned the core sets bases[base_index]; whether it may
+	 * be used is the module's to find out; done with an error takes it out again. Either may
+	 * come at any time, but not both at once for one base. */
 	void (*base_lost)(struct bdev *bdev, unsigned base_index, struct bdev_done done);
 	void (*base_returned)(struct bdev *bdev, unsigned base_index, struct bdev_done done);
 
@@ -209,18 +209,19 @@ struct bdev_op_stats {
 
 struct bdev_loop {
 	uint32_t gate;
-	uint32_t epoch;       /* 0 or 1: the counter that new bios take */
-	uint64_t inflight[2]; /* bios that hold a frame of this bdev, by epoch */
-	struct bdev_op_stats stats[BIO_OPS];
+	uint32_t lacks; /* BIO_CAP bits that submit can't be given: this loop's view of caps */
+	uint32_t epoch; /* 0 or 1: the counter that new bios take */
+	uint64_t inflight[2];   /* bios that hold a frame of this bdev, by epoch */
 	struct bdev_slow *slow; /* queues, locked ranges, drain waiters, histogram; the core's */
 	void *state;            /* the module's loop_state_bytes */
+	struct bdev_op_stats stats[BIO_OPS];
 } cache_aligned;
 
 struct bdev {
 	/* read on the data path; written on the control loop before online or under quiesce, except
-	 * num_blocks, which is published with release */
+	 * num_blocks, which is published with release, and caps, which loops have in their lacks */
 	bio_fn submit;
-	uint32_t caps;
+	uint32_t caps; /* control loop only */
 	uint32_t block_shift;
 	struct bdev_loop *loops; /* [loops_count()] */
 	struct bdev **bases;     /* [num_bases]; NULL: missing */
@@ -309,14 +310,14 @@ void bdev_remove(struct bdev *bdev, struct bdev_done done);
 void bdev_gone(struct bdev *bdev, const char *why);
 
 /*
- * Members that come and go while the bdev lives on. attach puts an unclaimed base into an empty slot
- * (-EEXIST, -EPERM, -ELOOP, -EMLINK when it has too many layers of its own); the module decides when
- * it uses it. detach runs base_lost, then takes the base out, which is unclaimed afterwards and not
- * offered again; -EOPNOTSUPP for a module without base_lost. bases[index] changes under quiesce, and
- * the size is derived again.
+ * Members that come and go while the bdev lives on. attach puts an unclaimed base into an empty
+ * slot
+ * (-EEXIST, -EPERM, -ELOOP, -EMLINK when it has too many layers of its own); the module decides
+ * when it uses it. detach runs base_lost, then takes the base out, which is unclaimed afterwards
+ * and not offered again; -EOPNOTSUPP for a module without base_lost. bases[index] changes under
+ * quiesce, and the size is derived again.
  */
-void bdev_base_attach(
-        struct bdev *bdev, unsigned index, struct bdev *base, struct bdev_done done);
+void bdev_base_attach(struct bdev *bdev, unsigned index, struct bdev *base, struct bdev_done done);
 void bdev_base_detach(struct bdev *bdev, unsigned index, struct bdev_done done);
 
 /* By name, alias or UUID text. NULL: none that is visible. */
@@ -380,7 +381,8 @@ void bdev_told(struct bdev_tell *tell, enum bdev_told told, unsigned clients);
 struct bdev_holder_ops {
 	const char *kind; /* "nbd export" */
 	/* A module that holds a bdev for itself (a volume store without volumes): bdevs of this
-	 * module may stand on it meanwhile, others and other writers may not. Left out: a target. */
+	 * module may stand on it meanwhile, others and other writers may not. Left out: a target.
+	 */
 	const struct bdev_module *module;
 	/* Required: the bdev has the new size; tell the clients, then bdev_told. */
 	void (*resized)(struct bdev_handle *handle, uint64_t old_blocks, uint64_t new_blocks,
@@ -456,13 +458,19 @@ void bdev_geometry_changed(struct bdev *bdev, resize_done_fn done, void *arg);
  * ------------------------------------------------------------------------ */
 
 /* New bios that enter this bdev queue; done when none is in flight. Nests: each needs its
- * unquiesce. */
+ * unquiesce, after its done. -ENODEV: the bdev is being removed, and is not quiesced. Who quiesces
+ * several bdevs takes the upper ones first: what a lower one has queued is in flight above. */
 void bdev_quiesce(struct bdev *bdev, struct bdev_done done);
 void bdev_unquiesce(struct bdev *bdev);
 
-/* The same for bios that overlap a range. The caller owns the struct until unlock's done. New
- * overlapping bios queue in order; others pass. Bios of an owner are let through with
- * bio_set_range_owner. */
+/*
+ * The same for bios that overlap a range. `locked` is called when no bio that entered before is in
+ * flight; a range that overlaps one locked earlier waits for its unlock. The core has the struct
+ * until bdev_range_unlock returns, which may be called only after `locked` was, without error.
+ * New overlapping bios queue; a bio that overlaps an earlier queued one queues behind it, so that
+ * overlapping requests that entered on one loop keep their order; others pass. Operations without
+ * a range (flush, reset) pass. Bios of the owner are let through with bio_set_range_owner.
+ */
 struct bdev_range {
 	uint64_t offset_blocks, num_blocks;
 	struct bdev_done locked;
