@@ -46,6 +46,10 @@ enum bio_op {
 enum bio_flags {
 	BIO_FUA = 1 << 0,         /* write, write_zeroes: durable when complete */
 	BIO_NO_UNMAP = 1 << 1,    /* write_zeroes: must not deallocate */
+	BIO_STALE_OK = 1 << 2,    /* read: the buffer may be left as it is by a bdev that stores
+	                             nothing, instead of being filled with zeroes: what is in it
+	                             already belongs to the reader. A layer's own buffers never
+	                             carry it on */
 	BIO_RANGE_OWNER = 1 << 7, /* see bio_set_range_owner */
 };
 

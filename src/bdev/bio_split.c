@@ -160,6 +160,7 @@ struct iovec *bio_child_iovs(struct bio *bio, unsigned n)
 	struct bio_child *child = bio_child_of(bio);
 
 	BELLOWS_ASSERT(n <= BIO_CHILD_IOVS);
+	bio->flags &= (uint8_t)~BIO_STALE_OK;
 	bio->iov = child->iovs;
 	bio->iovcnt = n;
 	bio->iov_skip_bytes = 0;
