@@ -114,6 +114,8 @@ struct bdev_module {
 	                               a zero entry */
 	size_t loop_state_bytes;    /* zeroed state per loop, see bdev_loop_state */
 	bool splits;                /* uses bio_split_*: a new frame stack begins below */
+	bool shares_base;           /* several bdevs of this module may stand on one base, each on its
+	                               own part of it (split, gpt, volumes); others still may not */
 	const struct rpc_method *methods; /* methods beside (or instead of) the generated ones */
 	bool no_generated_methods;        /* create and delete stand in `methods` */
 

@@ -198,7 +198,6 @@ struct bdev_module malloc_module = {
 	.summary = "a disk in memory; its contents end with the process",
 	.priv_bytes = sizeof(struct malloc_bdev),
 	.methods = malloc_methods,
-	.no_generated_methods = true,
 	.geometry = malloc_geometry,
 	.submit = malloc_submit,
 	.create = malloc_create,

@@ -41,6 +41,5 @@ void malloc_submit(struct bio *bio);
 void malloc_clear(void *at, size_t len, bool deallocate);
 size_t malloc_page_bytes(void);
 
-/* bdev_malloc_create and bdev_malloc_delete. */
 extern const struct rpc_method malloc_methods[];
 extern struct bdev_module malloc_module;

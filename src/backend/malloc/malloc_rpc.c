@@ -1,17 +1,12 @@
-/* malloc_rpc.c: bdev_malloc_create, whose name is optional, and bdev_malloc_delete. */
+/* malloc_rpc.c: bdev_malloc_create, whose name is optional. */
 #include "backend/malloc/malloc.h"
 
-#include <errno.h>
 #include <stdio.h>
 
 struct create_params {
 	char *name;
 	uuid_t uuid;
 	struct malloc_params own;
-};
-
-struct delete_params {
-	char *name;
 };
 
 static const struct param create_table[] = {
@@ -40,12 +35,6 @@ static const struct param create_table[] = {
 		.help = "only 0 is supported"},
 	{PARAM_NAMED("numa_id", struct create_params, own.numa_id, PARAM_I32), .def = (uint64_t)-1,
 		.help = "accepted and saved; memory comes from where the kernel takes it"},
-	{0},
-};
-
-static const struct param delete_table[] = {
-	{PARAM(struct delete_params, name, PARAM_STRING), .required = true,
-		.help = "a malloc bdev"},
 	{0},
 };
 
@@ -87,22 +76,6 @@ static void create_handler(struct rpc_request *request, void *params)
 	bdev_create(&spec, created, request);
 }
 
-static void removed(void *arg, const struct err *err)
-{
-	rpc_reply_err(arg, err);
-}
-
-static void delete_handler(struct rpc_request *request, void *params)
-{
-	const struct delete_params *p = params;
-	struct bdev *bdev = bdev_find(p->name);
-
-	if (!bdev || bdev->module != &malloc_module)
-		rpc_fail(request, -ENODEV, "there is no malloc bdev '%s'", p->name);
-	else
-		bdev_remove(bdev, (struct bdev_done){removed, request});
-}
-
 const struct rpc_method malloc_methods[] = {
 	{
 		.name = "bdev_malloc_create",
@@ -111,14 +84,6 @@ const struct rpc_method malloc_methods[] = {
 		.params = create_table,
 		.params_bytes = sizeof(struct create_params),
 		.handler = create_handler,
-	},
-	{
-		.name = "bdev_malloc_delete",
-		.summary = "remove a disk in memory, and what it holds",
-		.result_help = "true",
-		.params = delete_table,
-		.params_bytes = sizeof(struct delete_params),
-		.handler = delete_handler,
 	},
 	{0},
 };
