@@ -6,7 +6,8 @@
  * a daemon, and so are the help, the manual page and the completion.
  *
  * Invariants
- *  - A verb is one entry of cli_verbs. Its options, its words and its help stand there, and parsing,
+ *  - A verb is one entry of cli_verbs. Its options, its words and its help stand there, and
+ * parsing,
  *    --help, the manual page and the completion all come from it.
  *  - Results go to stdout, errors to stderr as one sentence that starts with "bellows: ".
  *  - Text from the daemon is printed by print.c, which lets no control character through.
@@ -79,11 +80,13 @@ struct cli_verb {
 
 #define CLI_WORDS_ANY 1024
 
-extern const struct cli_verb cli_verbs[];            /* ends with a zero entry */
-extern const struct cli_option cli_global_options[]; /* the same; allowed before and after the verb */
+extern const struct cli_verb cli_verbs[]; /* ends with a zero entry */
+extern const struct cli_option
+        cli_global_options[]; /* the same; allowed before and after the verb */
 const struct cli_verb *cli_verb_find(const char *name);
 
-/* ---- options.c: the command line --------------------------------------------------------------- */
+/* ---- options.c: the command line ---------------------------------------------------------------
+ */
 
 struct cli_args {
 	const struct cli_verb *verb; /* NULL: no verb was given */
@@ -98,14 +101,15 @@ struct cli_args {
  * digit is an operand ("-512M"), and so is everything after "--". 0, or an error that says what is
  * wrong. args->words is to be freed.
  */
-int cli_parse(int argc, char **argv, struct cli *cli, struct cli_args *args,
-        struct err *err) must_check;
+int cli_parse(
+        int argc, char **argv, struct cli *cli, struct cli_args *args, struct err *err) must_check;
 /* Value of an option of the verb; "" if it takes none; NULL when it was not given. */
 const char *cli_option(const struct cli_args *args, const char *name);
 /* Prints a sentence and where to read on; returns EXIT_USAGE. */
 int cli_usage_error(const struct cli_args *args, const char *fmt, ...) printf_like(2, 3);
 
-/* ---- words.c: values as people write them ------------------------------------------------------ */
+/* ---- words.c: values as people write them ------------------------------------------------------
+ */
 
 struct param;
 
@@ -134,7 +138,8 @@ int word_to_size(const char *text, struct size_word *out, struct err *err) must_
 int size_word_apply(const struct size_word *word, uint64_t num_blocks, uint32_t block_bytes,
         uint64_t *out_blocks, struct err *err) must_check;
 
-/* ---- methods.c: the tables --------------------------------------------------------------------- */
+/* ---- methods.c: the tables ---------------------------------------------------------------------
+ */
 
 struct rpc_method;
 
@@ -152,7 +157,8 @@ const struct param *cli_positional(const struct param *table, unsigned i);
 /* "SIZE", "us", "true|false", "a|b": what may stand behind "key=". The caller frees. */
 char *cli_param_value_text(const struct param *param);
 
-/* ---- client.c ---------------------------------------------------------------------------------- */
+/* ---- client.c ----------------------------------------------------------------------------------
+ */
 
 struct cli_stream;
 
@@ -172,7 +178,8 @@ json_t *cli_result(struct cli *cli, json_t *reply);
 /* One call on a connection of its own. NULL: *exit_status says what has been reported. */
 json_t *cli_call(struct cli *cli, const char *method, json_t *params, int *exit_status);
 
-/* ---- print.c ----------------------------------------------------------------------------------- */
+/* ---- print.c -----------------------------------------------------------------------------------
+ */
 
 void cli_print_json(const json_t *value);
 /* "bellows: ...\n" to stderr. */
@@ -202,7 +209,8 @@ void table_row(struct table *table, const char *const *cells);
  */
 void table_print(struct cli *cli, struct table *table, FILE *out);
 
-/* ---- doc.c, man.c, completion.c ------------------------------------------------------------------ */
+/* ---- doc.c, man.c, completion.c
+ * ------------------------------------------------------------------ */
 
 void doc_usage(FILE *out);
 void doc_verb(const struct cli_verb *verb, FILE *out);
@@ -210,7 +218,8 @@ void doc_method(const struct rpc_method *method, FILE *out);
 void man_print(FILE *out);
 void completion_print_bash(FILE *out);
 
-/* ---- the verbs ---------------------------------------------------------------------------------- */
+/* ---- the verbs ----------------------------------------------------------------------------------
+ */
 
 int verb_tree(struct cli *cli, const struct cli_args *args);
 int verb_status(struct cli *cli, const struct cli_args *args);

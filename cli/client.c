@@ -63,8 +63,8 @@ void cli_close(struct cli_stream *stream)
 
 static bool send_request(struct cli_stream *stream, const char *method, json_t *params)
 {
-	json_t *request = json_pack("{s:s, s:s, s:i}", "jsonrpc", "2.0", "method", method, "id",
-	        ++stream->last_id);
+	json_t *request = json_pack(
+	        "{s:s, s:s, s:i}", "jsonrpc", "2.0", "method", method, "id", ++stream->last_id);
 
 	if (params)
 		json_object_set_new(request, "params", params);

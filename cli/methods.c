@@ -92,7 +92,8 @@ char *cli_method_synopsis(const struct rpc_method *method)
 
 	for (; (param = cli_positional(method->params, positional)); positional++)
 		append_upper(text, sizeof(text), param->name,
-		        param->type == PARAM_STRINGS && !cli_positional(method->params, positional + 1)
+		        param->type == PARAM_STRINGS &&
+		                        !cli_positional(method->params, positional + 1)
 		                ? "..."
 		                : "");
 	while (method->params && method->params[all].name)

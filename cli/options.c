@@ -76,7 +76,8 @@ static int set_option(
 	if (global)
 		option = find_option(cli_global_options, name, len, letter);
 	if (!option && p->args->verb)
-		return err_set(p->err, -EINVAL, "'%s' has no option '%s'", p->args->verb->name, shown);
+		return err_set(
+		        p->err, -EINVAL, "'%s' has no option '%s'", p->args->verb->name, shown);
 	if (!option)
 		return err_set(p->err, -EINVAL,
 		        "there is no option '%s' that may stand before the verb", shown);
@@ -153,7 +154,8 @@ static int check_count(const struct cli_args *args, struct err *err)
 
 int cli_parse(int argc, char **argv, struct cli *cli, struct cli_args *args, struct err *err)
 {
-	struct parse p = {.cli = cli, .args = args, .argc = argc, .next = 1, .argv = argv, .err = err};
+	struct parse p = {
+	        .cli = cli, .args = args, .argc = argc, .next = 1, .argv = argv, .err = err};
 	bool only_words = false;
 	int rc;
 
@@ -177,8 +179,7 @@ int cli_parse(int argc, char **argv, struct cli *cli, struct cli_args *args, str
 
 const char *cli_option(const struct cli_args *args, const char *name)
 {
-	const struct cli_option *option =
-	        find_option(args->verb->options, name, strlen(name), 0);
+	const struct cli_option *option = find_option(args->verb->options, name, strlen(name), 0);
 
 	BELLOWS_ASSERT(option);
 	return args->values[option - args->verb->options];

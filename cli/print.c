@@ -71,7 +71,8 @@ unsigned cli_terminal_columns(void)
 	return size.ws_col;
 }
 
-/* Bytes of the longest start of text that takes at most max columns; *columns: how many it takes. */
+/* Bytes of the longest start of text that takes at most max columns; *columns: how many it takes.
+ */
 static size_t text_fit(const char *text, size_t max, size_t *columns)
 {
 	mbstate_t state = {0};
@@ -145,7 +146,8 @@ static size_t column_width(const struct table *table, unsigned column)
 	size_t width = 0;
 
 	for (size_t row = 0; row < table->num_rows; row++)
-		width = max_u64(width, text_columns(table->cells[row * table->num_columns + column]));
+		width = max_u64(
+		        width, text_columns(table->cells[row * table->num_columns + column]));
 	return width ? max_u64(width, text_columns(table->columns[column].title)) : 0;
 }
 

@@ -56,7 +56,8 @@ int verb_create(struct cli *cli, const struct cli_args *args)
 	int status;
 
 	if (!method)
-		return cli_usage_error(args, "there is no kind of bdev called '%s'", args->words[0]);
+		return cli_usage_error(
+		        args, "there is no kind of bdev called '%s'", args->words[0]);
 	params = words_to_params(method->params, args->count - 1, args->words + 1, &err);
 	if (!params) {
 		cli_error("%s (see: bellows help %s)", err.text, args->words[0]);
@@ -146,8 +147,8 @@ int verb_help(struct cli *cli, const struct cli_args *args)
 		doc_verb(verb, stdout);
 	} else if (cli->json) {
 		const struct param *tables[] = {method->params, NULL};
-		json_t *description = json_pack("{s:s, s:s, s:o}", "method", method->name, "summary",
-		        method->summary, "params", params_describe(tables));
+		json_t *description = json_pack("{s:s, s:s, s:o}", "method", method->name,
+		        "summary", method->summary, "params", params_describe(tables));
 
 		cli_print_json(description);
 		json_decref(description);
@@ -169,8 +170,8 @@ int verb_completion(struct cli *cli, const struct cli_args *args)
 {
 	(void)cli;
 	if (strcmp(args->words[0], "bash") != 0)
-		return cli_usage_error(args, "there is no completion for '%s', only for bash",
-		        args->words[0]);
+		return cli_usage_error(
+		        args, "there is no completion for '%s', only for bash", args->words[0]);
 	completion_print_bash(stdout);
 	return EXIT_DONE;
 }

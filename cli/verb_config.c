@@ -27,8 +27,8 @@ static json_t *collect(struct cli *cli, struct cli_stream *stream, int *status)
 
 	json_array_foreach (subsystems, i, subsystem) {
 		const char *name = cli_str(subsystem, "subsystem", "");
-		json_t *config = ask(
-		        cli, stream, "framework_get_config", json_pack("{s:s}", "name", name), status);
+		json_t *config = ask(cli, stream, "framework_get_config",
+		        json_pack("{s:s}", "name", name), status);
 
 		if (!config)
 			break;

@@ -42,8 +42,7 @@ static const struct cli_option export_options[] = {
         {"port", 0, "PORT", "listen on this TCP port; 10809 is usual, 0: any free one"},
         {"address", 0, "ADDRESS", "listen on this address with --port; default 127.0.0.1"},
         {"read-only", 0, NULL, "refuse writes"},
-        {"allow-shrink", 0, NULL,
-                "agree to shrinking although NBD clients can't be told of it"},
+        {"allow-shrink", 0, NULL, "agree to shrinking although NBD clients can't be told of it"},
         {0},
 };
 static const struct cli_option unexport_options[] = {
@@ -131,7 +130,8 @@ const struct cli_verb cli_verbs[] = {
                 .name = "create",
                 .synopsis = "KIND [NAME] [BASE...] [key=value...]",
                 .summary = "Create a bdev",
-                .help = "`bellows help KIND` says which words and keys a kind takes. Words without\n"
+                .help = "`bellows help KIND` says which words and keys a kind takes. Words "
+                        "without\n"
                         "'=' are the name and then the required parameters, in the order shown\n"
                         "there. size=20G stands for num_blocks, with a block_size of 512 unless\n"
                         "given. The kind `file` is another name for `aio`.\n",
@@ -203,7 +203,8 @@ const struct cli_verb cli_verbs[] = {
                 .name = "call",
                 .synopsis = "METHOD [PARAMS-JSON | key=value...]",
                 .summary = "Call a method and print its result as JSON",
-                .help = "`bellows help METHOD` says which parameters it takes. Sizes and times may\n"
+                .help = "`bellows help METHOD` says which parameters it takes. Sizes and times "
+                        "may\n"
                         "bear units (20G, 5ms), lists are written a,b,c.\n",
                 .words = {WORD_METHOD, WORD_PARAM},
                 WORDS(1, CLI_WORDS_ANY),

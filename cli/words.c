@@ -69,8 +69,9 @@ static int parse_number(const struct param *param, const char *text, uint64_t *o
 	if (parse_u64(text, out) == 0)
 		return 0;
 	if (bytes && parse_size_bytes(text, out))
-		return err_set(err, -EINVAL, "%s: '%s' is not a size (20G, 512M, or a number of %s)",
-		        param->name, text, param->unit);
+		return err_set(err, -EINVAL,
+		        "%s: '%s' is not a size (20G, 512M, or a number of %s)", param->name, text,
+		        param->unit);
 	if (ns && parse_time_ns(text, out))
 		return err_set(err, -EINVAL, "%s: '%s' is not a time (5ms, 2s, or a number of %s)",
 		        param->name, text, param->unit);
@@ -216,8 +217,7 @@ const struct param *cli_positional(const struct param *table, unsigned i)
 	return NULL;
 }
 
-static int unknown_key(
-        const struct param *table, const char *word, size_t key_len, struct err *err)
+static int unknown_key(const struct param *table, const char *word, size_t key_len, struct err *err)
 {
 	char list[400] = "";
 	size_t len = 0;
@@ -246,8 +246,8 @@ static int set_value(json_t *params, const struct param *param, const char *text
 struct words {
 	const struct param *table;
 	json_t *params;
-	unsigned positional;  /* words without '=' so far */
-	const char *size;     /* of size=SIZE */
+	unsigned positional; /* words without '=' so far */
+	const char *size;    /* of size=SIZE */
 	struct err *err;
 };
 
@@ -280,8 +280,8 @@ static int take_positional(struct words *w, const char *word)
 		return 0;
 	}
 	if (!param)
-		return err_set(w->err, -EINVAL, "'%s' is one word too many; set a parameter as key=value",
-		        word);
+		return err_set(w->err, -EINVAL,
+		        "'%s' is one word too many; set a parameter as key=value", word);
 	w->positional++;
 	return set_value(w->params, param, word, w->err);
 }
@@ -302,8 +302,9 @@ static int apply_size(struct words *w)
 	else
 		json_object_set_new(w->params, "block_size", json_integer(DEFAULT_BLOCK_BYTES));
 	if (block_bytes == 0 || bytes % block_bytes)
-		return err_set(w->err, -EINVAL, "size: %s is not a whole number of blocks of %llu bytes",
-		        w->size, (unsigned long long)block_bytes);
+		return err_set(w->err, -EINVAL,
+		        "size: %s is not a whole number of blocks of %llu bytes", w->size,
+		        (unsigned long long)block_bytes);
 	json_object_set_new(
 	        w->params, "num_blocks", json_integer((json_int_t)(bytes / block_bytes)));
 	return 0;
@@ -384,7 +385,8 @@ int word_to_size(const char *text, struct size_word *out, struct err *err)
 		return 0;
 	}
 	return err_set(err, -EINVAL,
-	        "'%s' is not a size: write 20G, +1T (larger by), -512M (smaller by) or 1000b (blocks)",
+	        "'%s' is not a size: write 20G, +1T (larger by), -512M (smaller by) or 1000b "
+	        "(blocks)",
 	        text);
 }
 
