@@ -134,9 +134,6 @@ struct size_word {
 };
 /* "20G", "+1T", "-512M", "1000b" (blocks). */
 int word_to_size(const char *text, struct size_word *out, struct err *err) must_check;
-/* The size in blocks that it means for a bdev of this size. */
-int size_word_apply(const struct size_word *word, uint64_t num_blocks, uint32_t block_bytes,
-        uint64_t *out_blocks, struct err *err) must_check;
 
 /* ---- methods.c: the tables ---------------------------------------------------------------------
  */
@@ -184,6 +181,8 @@ json_t *cli_call(struct cli *cli, const char *method, json_t *params, int *exit_
 void cli_print_json(const json_t *value);
 /* "bellows: ...\n" to stderr. */
 void cli_error(const char *fmt, ...) printf_like(1, 2);
+/* One line of text, harmless to a terminal. */
+void print_line(const char *text, FILE *out);
 /* Members of an object, with a default for what is missing or of another type. */
 const char *cli_str(const json_t *object, const char *name, const char *missing);
 uint64_t cli_u64(const json_t *object, const char *name);
@@ -205,7 +204,8 @@ struct table *table_new(const struct table_column *columns, unsigned num_columns
 /* Appends a row; cells are copied, NULL is empty. */
 void table_row(struct table *table, const char *const *cells);
 /*
- * Prints and frees it. On a terminal the last column is cut where the line ends; elsewhere never.
+ * Prints and frees it; only frees it if out is NULL. On a terminal the last column is cut where the
+ * line ends; elsewhere never.
  */
 void table_print(struct cli *cli, struct table *table, FILE *out);
 

@@ -8,7 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "cli.h"
+#include "cli/cli.h"
 
 #define REPLY_MAX_BYTES (64UL * 1024 * 1024)
 #define READ_BYTES 65536

@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-#include "cli.h"
+#include "cli/cli.h"
 #include "rpc/rpc.h"
 
 static void put_options(const struct cli_option *options, FILE *out)

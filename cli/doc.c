@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#include "cli.h"
+#include "cli/cli.h"
 #include "rpc/rpc.h"
 
 #define LINE_COLUMNS 80

@@ -3,7 +3,7 @@
 #include <ctype.h>
 #include <string.h>
 
-#include "cli.h"
+#include "cli/cli.h"
 #include "rpc/rpc.h"
 
 #define MAN_DATE "November 20, 2026"

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#include "cli.h"
+#include "cli/cli.h"
 #include "rpc/method.h"
 
 const struct rpc_method *cli_method_at(size_t i)

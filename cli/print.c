@@ -7,7 +7,7 @@
 #include <unistd.h>
 #include <wchar.h>
 
-#include "cli.h"
+#include "cli/cli.h"
 
 #define CELL_MAX_BYTES 4096
 
@@ -36,6 +36,14 @@ void cli_error(const char *fmt, ...)
 	defuse(text);
 	fflush(stdout);
 	fprintf(stderr, "bellows: %s\n", text);
+}
+
+void print_line(const char *text, FILE *out)
+{
+	autofree char *copy = xstrdup(text);
+
+	defuse(copy);
+	fprintf(out, "%s\n", copy);
 }
 
 const char *cli_str(const json_t *object, const char *name, const char *missing)
@@ -200,8 +208,9 @@ void table_print(struct cli *cli, struct table *table, FILE *out)
 
 	for (unsigned i = 0; i < table->num_columns; i++)
 		widths[i] = column_width(table, i);
-	print_row(cli, table, widths, NULL, line, out);
-	for (size_t row = 0; row < table->num_rows; row++)
+	if (out)
+		print_row(cli, table, widths, NULL, line, out);
+	for (size_t row = 0; out && row < table->num_rows; row++)
 		print_row(cli, table, widths, table->cells + row * table->num_columns, line, out);
 	for (size_t i = 0; i < table->num_rows * table->num_columns; i++)
 		free(table->cells[i]);

@@ -4,7 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "cli.h"
+#include "cli/cli.h"
 
 /* One call on an open connection. NULL: *status says what has been reported. */
 static json_t *ask(

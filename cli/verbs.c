@@ -1,6 +1,6 @@
 /* verbs.c: the table of verbs. Parsing, help, manual page and completion come from it. */
 
-#include "cli.h"
+#include "cli/cli.h"
 
 #define WORDS(min, max) .words_min = (min), .words_max = (max)
 
@@ -21,6 +21,7 @@ static const struct cli_option resize_options[] = {
 };
 static const struct cli_option events_options[] = {
         {"since", 0, "ID", "first show the recent events from this number on (0: all of them)"},
+        {"count", 'c', "N", "stop after N events"},
         {0},
 };
 static const struct cli_option delete_options[] = {

@@ -4,7 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "cli.h"
+#include "cli/cli.h"
 #include "rpc/param.h"
 
 #define DEFAULT_BLOCK_BYTES 512
@@ -388,29 +388,4 @@ int word_to_size(const char *text, struct size_word *out, struct err *err)
 	        "'%s' is not a size: write 20G, +1T (larger by), -512M (smaller by) or 1000b "
 	        "(blocks)",
 	        text);
-}
-
-int size_word_apply(const struct size_word *word, uint64_t num_blocks, uint32_t block_bytes,
-        uint64_t *out_blocks, struct err *err)
-{
-	uint64_t blocks = word->amount;
-
-	if (!word->in_blocks) {
-		if (blocks % block_bytes)
-			return err_set(err, -EINVAL,
-			        "%llu bytes are not a whole number of blocks of %u bytes",
-			        (unsigned long long)blocks, block_bytes);
-		blocks /= block_bytes;
-	}
-	if (word->sign == '-') {
-		if (blocks > num_blocks)
-			return err_set(err, -EINVAL,
-			        "it has %llu blocks, so it can't become smaller by %llu",
-			        (unsigned long long)num_blocks, (unsigned long long)blocks);
-		blocks = num_blocks - blocks;
-	} else if (word->sign == '+' && __builtin_add_overflow(num_blocks, blocks, &blocks)) {
-		return err_set(err, -ERANGE, "that is more than 2^64 blocks");
-	}
-	*out_blocks = blocks;
-	return 0;
 }
