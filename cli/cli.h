@@ -149,6 +149,8 @@ bool cli_method_kind(const struct rpc_method *method, char *kind, size_t size);
 const struct rpc_method *cli_create_method(const char *kind);
 /* "NAME BASE_BDEV_NAME [key=value ...]": the words that words_to_params takes. */
 char *cli_method_synopsis(const struct rpc_method *method);
+/* Does it need num_blocks, so that size=SIZE may stand for it? */
+bool cli_takes_size(const struct param *table);
 /* The parameter that the i-th word without '=' fills; NULL past the last. */
 const struct param *cli_positional(const struct param *table, unsigned i);
 /* "SIZE", "us", "true|false", "a|b": what may stand behind "key=". The caller frees. */

@@ -71,16 +71,15 @@ static void put_verbs(FILE *out)
 	fputs(")\n", out);
 }
 
-/* Patterns of a case that match the options with a value; *bar is what stands before the next. */
-static void put_valued(const struct cli_option *options, const char **bar, FILE *out)
+/* An array whose keys are the options that take a value. */
+static void put_valued(const struct cli_option *options, FILE *out)
 {
 	for (; options && options->name; options++) {
 		if (!options->value)
 			continue;
-		fprintf(out, "%s--%s", *bar, options->name);
-		*bar = "|";
+		fprintf(out, " [--%s]=1", options->name);
 		if (options->letter)
-			fprintf(out, "|-%c", options->letter);
+			fprintf(out, " [-%c]=1", options->letter);
 	}
 }
 
@@ -91,15 +90,10 @@ static void put_methods(FILE *out)
 
 	begin_map("params", out);
 	for (size_t i = 0; (method = cli_method_at(i)); i++) {
-		bool creates = cli_method_kind(method, kind, sizeof(kind));
-		bool has_blocks = false;
-
 		fprintf(out, "\t[%s]='", method->name);
-		for (const struct param *param = method->params; param && param->name; param++) {
+		for (const struct param *param = method->params; param && param->name; param++)
 			fprintf(out, "%s= ", param->name);
-			has_blocks |= strcmp(param->name, "num_blocks") == 0;
-		}
-		fprintf(out, "%s'\n", creates && has_blocks ? "size= " : "");
+		fprintf(out, "%s'\n", cli_takes_size(method->params) ? "size= " : "");
 	}
 	fputs(")\n_bellows_kind_list='file ", out);
 	for (size_t i = 0; (method = cli_method_at(i)); i++)
@@ -145,14 +139,14 @@ static const char functions[] =
         "_bellows_scan()\n"
         "{\n"
         "\tlocal i\n"
-        "\t_bellows_verb= _bellows_operands=() _bellows_socket=()\n"
+        "\t_bellows_verb='' _bellows_operands=() _bellows_socket=()\n"
         "\tfor ((i = 1; i < COMP_CWORD; i++)); do\n"
-        "\t\tif _bellows_takes_value \"${COMP_WORDS[i]}\"; then\n"
+        "\t\tif [ -n \"${_bellows_valued[${COMP_WORDS[i]:-none}]:-}\" ]; then\n"
         "\t\t\tcase ${COMP_WORDS[i]} in\n"
         "\t\t\t-s|--socket) _bellows_socket=(-s \"${COMP_WORDS[i + 1]:-}\") ;;\n"
         "\t\t\tesac\n"
         "\t\t\ti=$((i + 1))\n"
-        "\t\t\t[ $i -lt $COMP_CWORD ] || return 1\n"
+        "\t\t\t[ \"$i\" -lt \"$COMP_CWORD\" ] || return 1\n"
         "\t\telif [[ ${COMP_WORDS[i]} == -* ]]; then\n"
         "\t\t\t:\n"
         "\t\telif [ -z \"$_bellows_verb\" ]; then\n"
@@ -201,15 +195,13 @@ static const char functions[] =
 
 void completion_print_bash(FILE *out)
 {
-	const char *bar = "";
-
 	fputs("# bash completion for bellows\n\n", out);
 	put_verbs(out);
 	put_methods(out);
-	fputs("\n_bellows_takes_value()\n{\n\tcase $1 in\n\t", out);
-	put_valued(cli_global_options, &bar, out);
+	fputs("declare -A _bellows_valued=(", out);
+	put_valued(cli_global_options, out);
 	for (const struct cli_verb *verb = cli_verbs; verb->name; verb++)
-		put_valued(verb->options, &bar, out);
-	fputs(") return 0 ;;\n\tesac\n\treturn 1\n}\n\n", out);
+		put_valued(verb->options, out);
+	fputs(" )\n\n", out);
 	fputs(functions, out);
 }

@@ -110,6 +110,10 @@ void doc_method(const struct rpc_method *method, FILE *out)
 		fputs("\nParameters:\n", out);
 		for (const struct param *param = method->params; param->name; param++)
 			print_param(param, out);
+		if (cli_takes_size(method->params))
+			fputs("  size=SIZE\n        stands for num_blocks; block_size is 512 then, "
+			      "unless given\n",
+			        out);
 	}
 	if (method->result_help)
 		fprintf(out, "\nResult: %s\n", method->result_help);

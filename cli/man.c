@@ -8,26 +8,64 @@
 
 #define MAN_DATE "November 20, 2026"
 
-/* Text on lines of their own; nothing in it is taken for a macro. */
+#define LINE_BYTES 76
+
+/* One character as roff wants it. */
+static const char *escaped(char c, bool *quoted, char plain[2])
+{
+	switch (c) {
+	case '\\':
+		return "\\e";
+	case '-':
+		return "\\-";
+	case '\'':
+		return "\\(aq";
+	case '`':
+		*quoted = !*quoted;
+		return *quoted ? "\\(oq" : "\\(cq";
+	default:
+		plain[0] = c;
+		plain[1] = '\0';
+		return plain;
+	}
+}
+
+/* A word as roff wants it; to be freed. */
+static char *roff_word(const char *word, size_t len, bool *quoted)
+{
+	char *text = xcalloc(len + 1, 4), plain[2];
+
+	for (size_t i = 0; i < len; i++) {
+		const char *piece = escaped(word[i], quoted, plain);
+
+		memcpy(text + strlen(text), piece, strlen(piece));
+	}
+	return text;
+}
+
+/* Text on lines of its own, each sentence on a new one; nothing in it is taken for a macro. */
 static void put_text(const char *text, FILE *out)
 {
-	bool line_start = true;
+	bool quoted = false, sentence_ends = false;
+	size_t column = 0;
 
-	for (; *text; text++) {
-		if (line_start && (*text == '.' || *text == '\''))
+	for (text += strspn(text, " \n"); *text; text += strspn(text, " \n")) {
+		size_t len = strcspn(text, " \n");
+		autofree char *word = roff_word(text, len, &quoted);
+
+		if (column && (sentence_ends || column + 1 + strlen(word) > LINE_BYTES)) {
+			fputc('\n', out);
+			column = 0;
+		}
+		if (!column && *word == '.')
 			fputs("\\&", out);
-		line_start = *text == '\n';
-		if (*text == '\\')
-			fputs("\\e", out);
-		else if (*text == '`')
-			fputs("\\(oq", out);
-		else if (*text == '\'')
-			fputs("\\(cq", out);
-		else if (*text == '-')
-			fputs("\\-", out);
-		else
-			fputc(*text, out);
+		fprintf(out, "%s%s", column ? " " : "", word);
+		column += strlen(word) + (column > 0);
+		sentence_ends = strchr(".?!", text[len - 1]) != NULL;
+		text += len;
 	}
+	if (column)
+		fputc('\n', out);
 }
 
 /* A phrase that is to be a sentence: a capital, a full stop. */
@@ -37,9 +75,11 @@ static void put_sentence(const char *phrase, FILE *out)
 
 	if (!len)
 		return;
-	fputc(toupper((unsigned char)*phrase), out);
-	put_text(phrase + 1, out);
-	fputs(strchr(".!?", phrase[len - 1]) ? "\n" : ".\n", out);
+	autofree char *sentence =
+	        xasprintf("%s%s", phrase, strchr(".!?", phrase[len - 1]) ? "" : ".");
+
+	sentence[0] = (char)toupper((unsigned char)sentence[0]);
+	put_text(sentence, out);
 }
 
 /* A macro with one argument that holds whatever is in text. */
@@ -94,9 +134,9 @@ static void put_head(FILE *out)
 	      "The\n"
 	      ".Nm\n"
 	      "command asks a running\n"
-	      ".Xr bellowsd 8\n"
-	      "by its JSON\\-RPC socket: which block devices (bdevs) there are and what stands on\n"
-	      "what, what is wrong, and it creates, resizes and exports them.\n"
+	      ".Sy bellowsd\n"
+	      "by its JSON\\-RPC socket: which block devices (bdevs) there are, what stands\n"
+	      "on what, what is wrong; and it creates, resizes and exports them.\n"
 	      ".Pp\n"
 	      "These options may stand before or after the verb:\n",
 	        out);
@@ -207,8 +247,8 @@ void man_print(FILE *out)
 	      "bellows tree\n"
 	      ".Ed\n"
 	      ".Sh SEE ALSO\n"
-	      ".Xr nbd\\-client 8 ,\n"
 	      ".Xr nbdcopy 1 ,\n"
-	      ".Xr nbdinfo 1\n",
+	      ".Xr nbdinfo 1 ,\n"
+	      ".Xr nbd\\-client 8\n",
 	        out);
 }

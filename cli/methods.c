@@ -84,12 +84,22 @@ static void append_upper(char *text, size_t size, const char *name, const char *
 			*c = (char)(*c - 'a' + 'A');
 }
 
+bool cli_takes_size(const struct param *table)
+{
+	for (; table && table->name; table++)
+		if (strcmp(table->name, "num_blocks") == 0)
+			return table->required;
+	return false;
+}
+
 char *cli_method_synopsis(const struct rpc_method *method)
 {
 	char text[1024] = "";
 	const struct param *param;
 	unsigned positional = 0, all = 0;
 
+	if (cli_takes_size(method->params))
+		return xstrdup("NAME size=SIZE [key=value ...]");
 	for (; (param = cli_positional(method->params, positional)); positional++)
 		append_upper(text, sizeof(text), param->name,
 		        param->type == PARAM_STRINGS &&

@@ -258,7 +258,7 @@ static int take_pair(struct words *w, const char *word, const char *equals)
 
 	if (param)
 		return set_value(w->params, param, equals + 1, w->err);
-	if (len == 4 && memcmp(word, "size", 4) == 0 && find_param(w->table, "num_blocks", 10)) {
+	if (len == 4 && memcmp(word, "size", 4) == 0 && cli_takes_size(w->table)) {
 		if (w->size)
 			return err_set(w->err, -EINVAL, "size is given twice");
 		w->size = equals + 1;
