@@ -36,6 +36,7 @@ struct rpc_method; /* rpc/rpc.h */
 
 #define BDEV_NAME_MAX 256 /* with the terminating NUL */
 #define BDEV_BASES_MAX 256
+#define BDEV_RANKS_MAX 64 /* the graph refuses what would have a higher rank */
 #define BDEV_WHY_MAX 160
 
 /* ---- geometry ---------------------------------------------------------------------------------
@@ -45,13 +46,13 @@ struct bdev_geometry {
 	uint64_t num_blocks;
 	uint32_t block_bytes;          /* power of two, 512..65536 */
 	uint32_t physical_block_bytes; /* what the device below can write without read-modify-write
-	                                */
+					*/
 	uint32_t caps;                 /* BIO_CAP bits that submit serves natively */
 	bool write_cache;              /* completed writes may be volatile until a flush */
 	bool rotational;
 	bool read_only;
 	uint32_t buf_align_bytes; /* memory alignment that data must have; 1: any. The core bounces
-	                           */
+				   */
 	uint32_t max_transfer_blocks;        /* 0: any. The core splits */
 	uint32_t optimal_io_boundary_blocks; /* 0: none. Advice, shown to clients */
 	bool split_on_boundary; /* the core splits data operations at optimal_io_boundary_blocks */
@@ -59,12 +60,12 @@ struct bdev_geometry {
 	uint32_t optimal_write_blocks;
 	uint32_t preferred_unmap_granularity_blocks, preferred_unmap_alignment_blocks;
 	char why[BDEV_WHY_MAX]; /* why num_blocks is what it is: "limited by Disk2; 400 GiB of Disk0
-	                           unused" */
+				   unused" */
 };
 
 struct bdev_geometry_in {
 	const struct bdev_geometry *bases; /* planned geometry of each base; .num_blocks 0 and
-	                                      .block_bytes 0: missing */
+					      .block_bytes 0: missing */
 	unsigned num_bases;
 	/* What this bdev itself was asked to be: for a backend the size of its storage, present or
 	 * planned; for others what the user chose, 0 if nothing. */
@@ -96,10 +97,10 @@ struct bdev_module {
 	const char *summary;           /* one line for help and the reference page */
 	unsigned bases_min, bases_max; /* 0,0: a backend */
 	const char
-	        *base_param; /* name of the parameter that names the base; NULL: "base_bdev_name" */
+		*base_param; /* name of the parameter that names the base; NULL: "base_bdev_name" */
 	size_t priv_bytes;   /* private part, zeroed; its head is what params decodes into */
 	const struct param *params; /* parameters of its own, beside name, base and uuid; ends with
-	                               a zero entry */
+				       a zero entry */
 	size_t loop_state_bytes;    /* zeroed state per loop, see bdev_loop_state */
 	bool splits;                /* uses bio_split_*: a new frame stack begins below */
 	const struct rpc_method *methods; /* methods beside (or instead of) the generated ones */
@@ -109,7 +110,7 @@ struct bdev_module {
 	 * reads priv and in, writes out, which arrives as a copy of the first present base (or
 	 * zeroed). */
 	int (*geometry)(const struct bdev *bdev, const struct bdev_geometry_in *in,
-	        struct bdev_geometry *out, struct err *err);
+		struct bdev_geometry *out, struct err *err);
 
 	/* Left out: forward everything to the base. A module that has a submit is only given the
 	 * operations in its geometry's caps; the core emulates or refuses the others. */
@@ -127,11 +128,11 @@ struct bdev_module {
 
 	/* Write and flush what must be on disk before the planned geometry may be published. */
 	void (*persist)(
-	        struct bdev *bdev, const struct bdev_geometry *planned, struct bdev_done done);
+		struct bdev *bdev, const struct bdev_geometry *planned, struct bdev_done done);
 	/* Left out: agrees. 0, or an error with the reason why it refuses the planned geometry now.
 	 */
 	int (*may_resize)(
-	        const struct bdev *bdev, const struct bdev_geometry *planned, struct err *err);
+		const struct bdev *bdev, const struct bdev_geometry *planned, struct err *err);
 	/* The planned geometry has been published; bdev->geometry is the new one. */
 	void (*resized)(struct bdev *bdev, uint64_t old_blocks);
 	/* A bdev whose size a user may choose (backends; volumes): make the storage own_blocks
@@ -181,7 +182,7 @@ enum bdev_state {
 	BDEV_CREATING, /* not visible; its module prepares it */
 	BDEV_ONLINE,   /* serves I/O */
 	BDEV_REMOVING, /* refuses new I/O; holders are being told; waits for the last bio and holder
-	                */
+			*/
 };
 
 /* Hot part per loop; owned by that loop. */
@@ -201,18 +202,19 @@ struct bdev_op_stats {
 
 struct bdev_loop {
 	uint32_t gate;
-	uint32_t epoch;       /* 0 or 1: the counter that new bios take */
-	uint64_t inflight[2]; /* bios that hold a frame of this bdev, by epoch */
-	struct bdev_op_stats stats[BIO_OPS];
+	uint32_t lacks; /* BIO_CAP bits that submit can't be given: this loop's view of caps */
+	uint32_t epoch; /* 0 or 1: the counter that new bios take */
+	uint64_t inflight[2];   /* bios that hold a frame of this bdev, by epoch */
 	struct bdev_slow *slow; /* queues, locked ranges, drain waiters, histogram; the core's */
 	void *state;            /* the module's loop_state_bytes */
+	struct bdev_op_stats stats[BIO_OPS];
 } cache_aligned;
 
 struct bdev {
 	/* read on the data path; written on the control loop before online or under quiesce, except
-	 * num_blocks, which is published with release */
+	 * num_blocks, which is published with release, and caps, which loops have in their lacks */
 	bio_fn submit;
-	uint32_t caps;
+	uint32_t caps; /* control loop only */
 	uint32_t block_shift;
 	struct bdev_loop *loops; /* [loops_count()] */
 	struct bdev **bases;     /* [num_bases]; NULL: missing */
@@ -223,7 +225,7 @@ struct bdev {
 	/* control loop only from here */
 	unsigned rank;
 	unsigned
-	        frames; /* depth of its frame stack: 1 + highest of the bases, 1 above a splitter */
+		frames; /* depth of its frame stack: 1 + highest of the bases, 1 above a splitter */
 	enum bdev_state state;
 	char name[BDEV_NAME_MAX];
 	uuid_t uuid;
@@ -254,9 +256,9 @@ void bdev_set_own_blocks(struct bdev *bdev, uint64_t own_blocks);
  * in examine, create, persist, online. The deadline of the step applies.
  */
 void bdev_read_meta(struct bdev *bdev, uint64_t offset_blocks, uint64_t num_blocks, void *buf,
-        struct bdev_done done);
+	struct bdev_done done);
 void bdev_write_meta(struct bdev *bdev, uint64_t offset_blocks, uint64_t num_blocks,
-        const void *buf, struct bdev_done done);
+	const void *buf, struct bdev_done done);
 
 /* ---- graph (control loop) ----------------------------------------------------------------------
  */
@@ -266,13 +268,13 @@ struct bdev_spec {
 	const char *name;
 	uuid_t uuid; /* null: made up, see bdev_create */
 	const char *const
-	        *aliases; /* NULL or NULL-terminated, beside the UUID text, which always is one */
+		*aliases; /* NULL or NULL-terminated, beside the UUID text, which always is one */
 	const char *const *bases; /* names, aliases or UUIDs */
 	unsigned num_bases;
 	const void *params; /* copied to the head of priv */
 	size_t params_bytes;
 	void (*free_params)(void *params); /* NULL: plain bytes; releases what params points to,
-	                                      after destroy */
+					      after destroy */
 	uint64_t own_blocks;
 	bool wait_for_bases; /* absent bases: succeed now, create when they appear */
 	const char *method;  /* for save: the create method; NULL: generated name */
@@ -302,19 +304,19 @@ struct bdev *bdev_find(const char *name);
 struct bdev *bdev_next(const struct bdev *after);
 /* Calls fn(arg, bdev) once when a bdev of that name is online, or with NULL after timeout_ms. */
 void bdev_wait_for(
-        const char *name, uint64_t timeout_ms, void (*fn)(void *arg, struct bdev *bdev), void *arg);
+	const char *name, uint64_t timeout_ms, void (*fn)(void *arg, struct bdev *bdev), void *arg);
 /* Calls done when no examine is running or queued. */
 void bdev_wait_for_examine(struct bdev_done done);
 /* Creations that still wait for a base: calls fn for each with name, module and missing base. */
 void bdev_for_each_waiting(
-        void (*fn)(void *arg, const struct bdev_spec *spec, const char *missing), void *arg);
+	void (*fn)(void *arg, const struct bdev_spec *spec, const char *missing), void *arg);
 /* Drops a waiting creation; -ENODEV if there is none of that name. */
 int bdev_waiting_cancel(const char *name);
 
 int bdev_add_alias(struct bdev *bdev, const char *alias, struct err *err);
 int bdev_remove_alias(struct bdev *bdev, const char *alias);
 const char *bdev_alias(
-        const struct bdev *bdev, unsigned i); /* NULL past the last; 0 is the UUID text */
+	const struct bdev *bdev, unsigned i); /* NULL past the last; 0 is the UUID text */
 bool bdev_is_claimed(const struct bdev *bdev);
 /* Parents standing on it; NULL past the last. */
 struct bdev *bdev_parent(const struct bdev *bdev, unsigned i);
@@ -325,8 +327,8 @@ struct bdev_options {
 	uint32_t step_timeout_ms;  /* deadline of every control step */
 	uint32_t stat_interval_ms; /* how often backends look at their storage's size */
 	uint32_t saved_values[4];  /* accepted for compatibility and saved: bdev_io_pool_size,
-	                              bdev_io_cache_size,  iobuf_small_cache_size,
-	                              iobuf_large_cache_size */
+				      bdev_io_cache_size,  iobuf_small_cache_size,
+				      iobuf_large_cache_size */
 };
 struct bdev_options *bdev_options(void);
 /* bdev_examine: allows the name although auto_examine is off, and examines it if it is there. */
@@ -354,7 +356,7 @@ struct bdev_holder_ops {
 	const char *kind; /* "nbd export" */
 	/* Required: the bdev has the new size; tell the clients, then bdev_told. */
 	void (*resized)(struct bdev_handle *handle, uint64_t old_blocks, uint64_t new_blocks,
-	        struct bdev_tell *tell);
+		struct bdev_tell *tell);
 	/* Required: stop submitting and close soon. */
 	void (*removed)(struct bdev_handle *handle);
 	/* Left out: refuses. 0 or an error with the reason. */
@@ -365,7 +367,7 @@ struct bdev_holder_ops {
  * -EPERM, on a read-only one -EROFS. Control loop; the handle's bio_submit may then be used on
  * every loop. */
 int bdev_open(struct bdev *bdev, bool write, const struct bdev_holder_ops *ops, const char *holder,
-        void *arg, struct bdev_handle **out, struct err *err) must_check;
+	void *arg, struct bdev_handle **out, struct err *err) must_check;
 /* No bio of this handle may be in flight on any loop. */
 void bdev_close(struct bdev_handle *handle);
 struct bdev *bdev_handle_bdev(const struct bdev_handle *handle);
@@ -426,13 +428,19 @@ void bdev_geometry_changed(struct bdev *bdev, resize_done_fn done, void *arg);
  * ------------------------------------------------------------------------ */
 
 /* New bios that enter this bdev queue; done when none is in flight. Nests: each needs its
- * unquiesce. */
+ * unquiesce, after its done. -ENODEV: the bdev is being removed, and is not quiesced. Who quiesces
+ * several bdevs takes the upper ones first: what a lower one has queued is in flight above. */
 void bdev_quiesce(struct bdev *bdev, struct bdev_done done);
 void bdev_unquiesce(struct bdev *bdev);
 
-/* The same for bios that overlap a range. The caller owns the struct until unlock's done. New
- * overlapping bios queue in order; others pass. Bios of an owner are let through with
- * bio_set_range_owner. */
+/*
+ * The same for bios that overlap a range. `locked` is called when no bio that entered before is in
+ * flight; a range that overlaps one locked earlier waits for its unlock. The core has the struct
+ * until bdev_range_unlock returns, which may be called only after `locked` was, without error.
+ * New overlapping bios queue; a bio that overlaps an earlier queued one queues behind it, so that
+ * overlapping requests that entered on one loop keep their order; others pass. Operations without
+ * a range (flush, reset) pass. Bios of the owner are let through with bio_set_range_owner.
+ */
 struct bdev_range {
 	uint64_t offset_blocks, num_blocks;
 	struct bdev_done locked;
@@ -451,7 +459,7 @@ struct bdev_stats {
 	struct bdev_op_stats op[BIO_OPS];
 };
 void bdev_get_stats(struct bdev *bdev, struct bdev_stats *sum, struct bdev_stats *per_loop,
-        struct bdev_done done);
+	struct bdev_done done);
 enum bdev_stats_reset {
 	BDEV_RESET_NONE,
 	BDEV_RESET_ALL,
@@ -472,7 +480,7 @@ struct bdev_histogram {
 	uint64_t *buckets;
 };
 void bdev_histogram_enable(
-        struct bdev *bdev, const struct bdev_histogram *config, struct bdev_done done);
+	struct bdev *bdev, const struct bdev_histogram *config, struct bdev_done done);
 void bdev_histogram_disable(struct bdev *bdev, struct bdev_done done);
 /* -ENOMEM when it is off (as the reference answers). The caller frees out->buckets. */
 void bdev_histogram_get(struct bdev *bdev, struct bdev_histogram *out, struct bdev_done done);
@@ -494,7 +502,7 @@ struct bdev_subscription *bdev_subscribe(bdev_event_fn fn, void *arg);
 void bdev_unsubscribe(struct bdev_subscription *subscription);
 /* Recent ones (the last 1024 are kept), from id on. fn returns false to stop. */
 void bdev_events_since(
-        uint64_t id, bool (*fn)(void *arg, const struct bdev_event *event), void *arg);
+	uint64_t id, bool (*fn)(void *arg, const struct bdev_event *event), void *arg);
 
 /*
  * Problems for `bellows status`: a sentence and what to do about it. Set again replaces, NULL text
@@ -502,7 +510,7 @@ void bdev_events_since(
  */
 void bdev_set_problem(struct bdev *bdev, const char *key, const char *text, const char *action);
 void bdev_for_each_problem(void (*fn)(void *arg, const struct bdev *bdev, const char *key,
-                                   const char *text, const char *action),
-        void *arg);
+				   const char *text, const char *action),
+	void *arg);
 
 #include "bdev/bio_inline.h"

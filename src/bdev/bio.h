@@ -34,7 +34,7 @@ enum bio_op {
 	BIO_READ,
 	BIO_WRITE,
 	BIO_FLUSH,        /* all writes that completed before it was submitted become durable; range
-	                     ignored */
+			     ignored */
 	BIO_UNMAP,        /* contents become undefined until written: old data or zeroes */
 	BIO_WRITE_ZEROES, /* reads as zeroes afterwards */
 	BIO_COMPARE,      /* -EILSEQ when the data differs */
@@ -44,8 +44,9 @@ enum bio_op {
 };
 
 enum bio_flags {
-	BIO_FUA = 1 << 0,      /* write, write_zeroes: durable when complete */
-	BIO_NO_UNMAP = 1 << 1, /* write_zeroes: must not deallocate */
+	BIO_FUA = 1 << 0,         /* write, write_zeroes: durable when complete */
+	BIO_NO_UNMAP = 1 << 1,    /* write_zeroes: must not deallocate */
+	BIO_RANGE_OWNER = 1 << 7, /* see bio_set_range_owner */
 };
 
 /* What a bdev must be able to do for a bio, and what a bdev can (bdev->caps): one bit per
@@ -54,25 +55,27 @@ enum bio_flags {
 #define BIO_CAP_FUA (1U << 16)
 #define BIO_CAPS_DATA                                                                              \
 	(BIO_CAP(BIO_READ) | BIO_CAP(BIO_WRITE) | BIO_CAP(BIO_FLUSH) | BIO_CAP(BIO_UNMAP) |        \
-	        BIO_CAP(BIO_WRITE_ZEROES) | BIO_CAP(BIO_COMPARE) | BIO_CAP(BIO_RESET) |            \
-	        BIO_CAP(BIO_BLOCK_STATUS))
+		BIO_CAP(BIO_WRITE_ZEROES) | BIO_CAP(BIO_COMPARE) | BIO_CAP(BIO_RESET) |            \
+		BIO_CAP(BIO_BLOCK_STATUS))
 #define BIO_CAPS_ALL (BIO_CAPS_DATA | BIO_CAP_FUA)
 
 typedef void (*bio_fn)(struct bio *bio);
 
 #define BIO_FRAMES_MAX 16
+#define BIO_DATA_MAX_BYTES (1U << 30) /* of one read, write or compare; also of iov_skip_bytes */
 #define BIO_FRAME_CTX_BYTES 24
 
 struct bio_frame {
 	struct bdev *bdev;
 	uint64_t offset_blocks; /* in this layer's address space */
 	bio_fn done;  /* what this layer wants called when the layer below is done; NULL: skip */
-	void *bounce; /* buffer attached by bio_bounce, freed when the frame pops */
-	uint32_t bounce_class;
+	void *bounce; /* the core's: buffer of bio_bounce; valid with its flag, as the next three */
+	uint8_t bounce_class, bounce_user;
+	uint16_t bounce_rank;
 	uint8_t epoch; /* the core's: which in-flight counter holds this frame */
+	uint8_t flags; /* the core's */
 	uint8_t step;  /* the layer's: state of a multi-step request, a named enum; 0 at entry */
 	uint8_t tries; /* the layer's: retries so far; 0 at entry */
-	uint8_t spare;
 	uint64_t ctx[BIO_FRAME_CTX_BYTES / 8]; /* the layer's; see bio_ctx; not zeroed at entry */
 };
 _Static_assert(sizeof(struct bio_frame) == CACHE_LINE_BYTES, "a frame is one cache line");
@@ -85,7 +88,7 @@ struct bio_extent {
 
 struct bio {
 	struct loop_task task;   /* the core's queue link while it is below bio_submit; free for the
-	                            owner otherwise */
+				    owner otherwise */
 	struct bio_frame *frame; /* of the layer that holds it */
 	struct loop *loop;
 	uint64_t num_blocks;
@@ -103,8 +106,10 @@ struct bio {
 	struct bio_extent extent; /* BIO_BLOCK_STATUS only */
 	bio_fn done;              /* the owner's */
 	void *arg;                /* the owner's */
+	uint64_t spare3[2];       /* frames begin on a cache line when the bio does */
 	struct bio_frame frames[BIO_FRAMES_MAX];
 };
+_Static_assert(offsetof(struct bio, frames) == 2 * CACHE_LINE_BYTES, "the head is two cache lines");
 
 /* ---- for owners (targets, the core, jobs) ---------------------------------------------------- */
 
@@ -114,7 +119,7 @@ struct bio {
  * data iov is NULL and iovcnt 0; for FLUSH and RESET offset and length are ignored (0, 0 is fine).
  */
 static inline void bio_init(struct bio *bio, enum bio_op op, const struct iovec *iov,
-        uint32_t iovcnt, uint64_t num_blocks, bio_fn done, void *arg)
+	uint32_t iovcnt, uint64_t num_blocks, bio_fn done, void *arg)
 {
 	bio->op = (uint8_t)op;
 	bio->flags = 0;
@@ -125,15 +130,30 @@ static inline void bio_init(struct bio *bio, enum bio_op op, const struct iovec 
 	bio->num_blocks = num_blocks;
 	bio->done = done;
 	bio->arg = arg;
+	bio->check = 0;
+}
+
+/*
+ * Lets the bio through the locked ranges of the bdev that it is submitted to (not of those below):
+ * for the one who has locked the range that it lies in. After bio_init, before submit.
+ */
+static inline void bio_set_range_owner(struct bio *bio)
+{
+	bio->flags |= BIO_RANGE_OWNER;
 }
 
 /*
  * The one place that checks client input. Completes (queued, never in place) with -EINVAL (range
- * past the end, overflow, data shorter than the length, bad flags), -EOPNOTSUPP, -EROFS / -EBADF
- * (handle opened read-only), -ENODEV (bdev gone), or the result. A zero-length data operation is a
- * success. On any loop; the bio stays on it.
+ * past the end, overflow, data shorter than the length or too long, bad flags), -EOPNOTSUPP, -EROFS
+ * / -EBADF (handle opened read-only), -ENODEV (bdev gone), or the result. A zero-length data
+ * operation is a success. FLUSH and RESET travel with offset and length 0. On any loop; the bio
+ * stays on it.
  */
 void bio_submit(struct bdev_handle *handle, struct bio *bio, uint64_t offset_blocks);
+
+/* The same checks, for a module's own bios to a base that it has claimed, and for the core's:
+ * without a handle, so nothing keeps the bdev but the caller's claim. */
+void bio_submit_bdev(struct bdev *bdev, struct bio *bio, uint64_t offset_blocks);
 
 /* ---- for layers ------------------------------------------------------------------------------ */
 
@@ -156,7 +176,7 @@ static inline uint64_t bio_offset(const struct bio *bio)
 	})
 
 /* The module's private part of the layer's bdev. */
-void *bdev_priv(const struct bdev *bdev);
+static inline void *bdev_priv(const struct bdev *bdev);
 #define bio_priv(bio, type) ((type *)bdev_priv(bio_bdev(bio)))
 
 /*
@@ -165,7 +185,7 @@ void *bdev_priv(const struct bdev *bdev);
  * step. The caller has made sure that the range lies within base.
  */
 static inline void bio_forward(
-        struct bio *bio, struct bdev *base, uint64_t offset_blocks, bio_fn done);
+	struct bio *bio, struct bdev *base, uint64_t offset_blocks, bio_fn done);
 
 /* The layer that holds the bio is done with it. status is 0 or -errno. */
 static inline void bio_complete(struct bio *bio, int status);
@@ -185,7 +205,8 @@ static inline void bio_complete(struct bio *bio, int status);
  * parent's op and flags. end gives the reference back; when all children are done, `done` is called
  * with the parent's status set to the first error in completion order, or the parent is completed
  * when done is NULL. The split uses the frame's ctx[0..1]; ctx[2] stays the layer's. A layer may
- * split again from done.
+ * split again from done. again runs later on the loop; what it finds in the frame is what was
+ * there, but for ctx[0..1]. A layer that calls begin again from `again` is first in line.
  */
 #define BIO_SPLIT_MAX 64
 #define BIO_CHILD_IOVS 16
@@ -198,7 +219,7 @@ bool bio_split_begin(struct bio *parent, unsigned n, bio_fn again) must_check;
  */
 typedef bool (*bio_child_fn)(struct bio *child);
 void bio_split_add(struct bio *parent, struct bdev *base, uint64_t offset_blocks,
-        uint64_t num_blocks, uint64_t skip_bytes, bio_child_fn child_done);
+	uint64_t num_blocks, uint64_t skip_bytes, bio_child_fn child_done);
 void bio_split_end(struct bio *parent, bio_fn done);
 /*
  * The long form of add: a child with op, flags and data view as the parent's (at skip 0), to be
@@ -208,7 +229,7 @@ void bio_split_end(struct bio *parent, bio_fn done);
 struct bio *bio_split_prepare(struct bio *parent, bio_child_fn child_done);
 struct iovec *bio_child_iovs(struct bio *child, unsigned n);
 void bio_child_submit(
-        struct bio *child, struct bdev *base, uint64_t offset_blocks, uint64_t num_blocks);
+	struct bio *child, struct bdev *base, uint64_t offset_blocks, uint64_t num_blocks);
 void bio_child_restart(struct bio *child, struct bdev *base, uint64_t offset_blocks);
 struct bio *bio_child_parent(const struct bio *child);
 /* A word of the layer's own in each child, e.g. which member it went to. */
@@ -217,7 +238,7 @@ uint64_t *bio_child_tag(struct bio *child);
 /*
  * Attaches a buffer of at least bytes (<= BIO_BOUNCE_MAX_BYTES), aligned to 4096, to the layer's
  * frame; it is freed when the frame pops. Returns NULL after queueing the bio, to call again(bio)
- * when there is one. One buffer per frame.
+ * when there is one. One buffer per frame: asked for again it returns the one that is there.
  */
 #define BIO_BOUNCE_MAX_BYTES (1024 * 1024)
 void *bio_bounce(struct bio *bio, size_t bytes, bio_fn again) must_check;
@@ -237,6 +258,6 @@ void bio_zero_data(struct bio *bio, uint64_t skip_bytes, size_t len);
  * through *exact without copying.
  */
 unsigned bio_iovs(
-        const struct bio *bio, struct iovec *out, unsigned max, const struct iovec **exact);
+	const struct bio *bio, struct iovec *out, unsigned max, const struct iovec **exact);
 
 const char *bio_op_name(enum bio_op op);
