@@ -273,8 +273,9 @@ struct bdev_spec {
 	unsigned num_bases;
 	const void *params; /* copied to the head of priv */
 	size_t params_bytes;
-	void (*free_params)(void *params); /* NULL: plain bytes; releases what params points to,
-					      after destroy */
+	/* NULL: plain bytes. Releases what params points to: after destroy, or when the creation
+	 * fails or is cancelled. From the call of bdev_create on it belongs to the core. */
+	void (*free_params)(const struct bdev_module *module, void *params);
 	uint64_t own_blocks;
 	bool wait_for_bases; /* absent bases: succeed now, create when they appear */
 	const char *method;  /* for save: the create method; NULL: generated name */
