@@ -87,6 +87,18 @@ static inline void bdev_done_call(struct bdev_done done, const struct err *err)
 	done.fn(done.arg, err);
 }
 
+/* What an example of a bdev is to be made of. */
+struct bdev_example {
+	unsigned variant; /* from 0 */
+	const char *name; /* may be ignored by a module that makes up its names */
+	const char *const *bases;
+	unsigned num_bases;
+	/* For backends: the size, and a scratch file of that size, which the test removes. */
+	uint64_t num_blocks;
+	uint32_t block_bytes;
+	const char *scratch_path;
+};
+
 /*
  * One kind of bdev. All slots run on the control loop except submit, which runs on the loop of the
  * bio. Every slot that is left out means "pass through" or "nothing to do".
@@ -103,6 +115,8 @@ struct bdev_module {
 				       a zero entry */
 	size_t loop_state_bytes;    /* zeroed state per loop, see bdev_loop_state */
 	bool splits;                /* uses bio_split_*: a new frame stack begins below */
+	bool shares_base;           /* several bdevs of this module may stand on one base, each on its
+	                               own part of it (split, gpt, volumes); others still may not */
 	const struct rpc_method *methods; /* methods beside (or instead of) the generated ones */
 	bool no_generated_methods;        /* create and delete stand in `methods` */
 
@@ -157,6 +171,10 @@ struct bdev_module {
 	json_t *(*save)(const struct bdev *bdev);
 	/* The same for options of the module as a whole, written before its bdevs. */
 	json_t *(*save_module)(void);
+	/* What a user might call to create such a bdev, as save writes it: for the tests that loop
+	 * over all modules. A new reference, or NULL: no further variant. Left out: the generated
+	 * create method without parameters of its own. */
+	json_t *(*example)(const struct bdev_example *wanted);
 
 	struct list link; /* the core's */
 };

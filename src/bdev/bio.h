@@ -103,7 +103,10 @@ struct bio {
 	uint32_t need;  /* BIO_CAP bits, from op and flags */
 	uint32_t spare2;
 	uint64_t submit_ns;       /* loop_now_ns at submit */
-	struct bio_extent extent; /* BIO_BLOCK_STATUS only */
+	union {
+		struct bio_extent extent;       /* BIO_BLOCK_STATUS only */
+		struct loop_extent loop_extent; /* the same, while a backend asks loop.h */
+	};
 	bio_fn done;              /* the owner's */
 	void *arg;                /* the owner's */
 	uint64_t spare3[2];       /* frames begin on a cache line when the bio does */
