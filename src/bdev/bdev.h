@@ -117,8 +117,9 @@ struct bdev_module {
 	bool splits;                /* uses bio_split_*: a new frame stack begins below */
 	bool shares_base;           /* several bdevs of this module may stand on one base, each on its
 	                               own part of it (split, gpt, volumes); others still may not */
-	const struct rpc_method *methods; /* methods beside (or instead of) the generated ones */
-	bool no_generated_methods;        /* create and delete stand in `methods` */
+	/* Methods beside the generated ones; one with a generated one's name takes its place. */
+	const struct rpc_method *methods;
+	bool no_generated_methods; /* no bdev_<name>_create and _delete are made up */
 
 	/* Required with more than one base and for a backend; else the geometry of the base. Pure:
 	 * reads priv and in, writes out, which arrives as a copy of the first present base (or

@@ -254,6 +254,8 @@ static inline uint64_t bio_bytes(const struct bio *bio);
 void bio_copy_out(const struct bio *bio, uint64_t skip_bytes, void *dst, size_t len);
 void bio_copy_in(struct bio *bio, uint64_t skip_bytes, const void *src, size_t len);
 void bio_zero_data(struct bio *bio, uint64_t skip_bytes, size_t len);
+/* 0, or -EILSEQ when the data differs from what is at `with`. */
+int bio_compare_data(const struct bio *bio, uint64_t skip_bytes, const void *with, size_t len);
 
 /*
  * Builds a plain iovec array of the bio's data view (skip and end applied) into out[max]; returns

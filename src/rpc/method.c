@@ -50,6 +50,16 @@ static void add_entry(const struct rpc_method *method, const char *module)
 	entries[num_entries++] = (struct rpc_entry){.method = method, .module = module};
 }
 
+/* A module's own method takes the place of the generated one of that name. */
+static void add_generated(const struct rpc_method *method, const struct bdev_module *module)
+{
+	for (const struct rpc_method *m = module->methods; m && m->name; m++) {
+		if (strcmp(m->name, method->name) == 0)
+			return;
+	}
+	add_entry(method, module->name);
+}
+
 static int compare_entries(const void *a, const void *b)
 {
 	const struct rpc_entry *ea = a, *eb = b;
@@ -70,8 +80,8 @@ static void build_index(void)
 		for (const struct rpc_method *m = module->methods; m && m->name; m++)
 			add_entry(m, module->name);
 		if (!module->no_generated_methods) {
-			add_entry(rpc_generate_create(module), module->name);
-			add_entry(rpc_generate_delete(module), module->name);
+			add_generated(rpc_generate_create(module), module);
+			add_generated(rpc_generate_delete(module), module);
 		}
 	}
 	qsort(entries, num_entries, sizeof(*entries), compare_entries);

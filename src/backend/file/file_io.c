@@ -35,9 +35,9 @@ static void note_error(struct bio *bio, int status)
 	if (__atomic_exchange_n(&f->error_logged, true, __ATOMIC_RELAXED))
 		return;
 	log_error("file",
-		"%s on '%s' ('%s') at block %llu failed: %s; further errors are only counted",
-		bio_op_name(bio->op), bio_bdev(bio)->name, f->params.filename,
-		(unsigned long long)bio_offset(bio), errno_text(status));
+	        "%s on '%s' ('%s') at block %llu failed: %s; further errors are only counted",
+	        bio_op_name(bio->op), bio_bdev(bio)->name, f->params.filename,
+	        (unsigned long long)bio_offset(bio), errno_text(status));
 }
 
 static void complete(struct bio *bio, int status)
@@ -123,9 +123,9 @@ static void extent_done(struct loop_op *op, int result)
 		whole = div_round_up_u64(run.len_bytes, 1ULL << shift);
 	}
 	bio->extent = (struct bio_extent){
-		.num_blocks = min_u64(whole, bio->num_blocks),
-		.hole = run.hole,
-		.zero = run.hole,
+	        .num_blocks = min_u64(whole, bio->num_blocks),
+	        .hole = run.hole,
+	        .zero = run.hole,
 	};
 	bio_complete(bio, 0);
 }
@@ -146,7 +146,7 @@ static void transfer(struct bio *bio, struct file_bdev *f, uint64_t offset_bytes
 		loop_file_readv(bio->loop, &ctx->op, f->file, iov, count, offset_bytes);
 	else
 		loop_file_writev(bio->loop, &ctx->op, f->file, iov, count, offset_bytes,
-			bio->flags & BIO_FUA);
+		        bio->flags & BIO_FUA);
 }
 
 void file_submit(struct bio *bio)
@@ -179,7 +179,7 @@ void file_submit(struct bio *bio)
 	case BIO_BLOCK_STATUS:
 		ctx->op.done = extent_done;
 		loop_file_extent(bio->loop, &ctx->op, f->file, offset_bytes, bio_bytes(bio),
-			&bio->loop_extent);
+		        &bio->loop_extent);
 		return;
 	case BIO_RESET: /* the kernel has no way to abort them: they end by themselves */
 		bio_complete(bio, 0);

@@ -44,8 +44,8 @@ static void fail_create(struct file_bdev *f, int code, const char *what)
 	struct err err;
 
 	err_set(&err, code, "%s '%s' %s: %s",
-		f->info.is_block_device ? "the block device" : "the file", f->params.filename, what,
-		errno_text(code));
+	        f->info.is_block_device ? "the block device" : "the file", f->params.filename, what,
+	        errno_text(code));
 	end_create(f, &err);
 }
 
@@ -56,25 +56,25 @@ static int check_sizes(struct file_bdev *f, struct err *err)
 
 	if (block == 0)
 		return err_set(err, -EINVAL,
-			"'%s' is a regular file, which has no block size of its own: give "
-			"block_size",
-			p->filename);
+		        "'%s' is a regular file, which has no block size of its own: give "
+		        "block_size",
+		        p->filename);
 	if (block < 512 || block > 65536 || !is_power_of_two(block))
 		return err_set(err, -EINVAL,
-			"block_size is %u; it must be a power of two from 512 to 65536 bytes",
-			block);
+		        "block_size is %u; it must be a power of two from 512 to 65536 bytes",
+		        block);
 	if (block < f->info.block_bytes)
 		return err_set(err, -EINVAL,
-			"block_size is %u, and '%s' has blocks of %u bytes; give at least that, "
-			"or leave it out",
-			block, p->filename, f->info.block_bytes);
+		        "block_size is %u, and '%s' has blocks of %u bytes; give at least that, "
+		        "or leave it out",
+		        block, p->filename, f->info.block_bytes);
 	if (f->info.size_bytes == 0)
 		return err_set(err, -EINVAL, "'%s' is empty; make it as long as the disk shall be",
-			p->filename);
+		        p->filename);
 	if (f->info.size_bytes % block)
 		return err_set(err, -EINVAL,
-			"'%s' is %llu bytes long, which is no whole number of blocks of %u bytes",
-			p->filename, (unsigned long long)f->info.size_bytes, block);
+		        "'%s' is %llu bytes long, which is no whole number of blocks of %u bytes",
+		        p->filename, (unsigned long long)f->info.size_bytes, block);
 	f->block_bytes = block;
 	f->storage_blocks = f->info.size_bytes / block;
 	return 0;
@@ -165,9 +165,9 @@ static void looked_at(struct loop_op *op, int result)
 		struct loop_file *file = f->file;
 
 		log_notice("file",
-			"'%s' takes direct I/O in units of %u bytes only and has blocks of %u: "
-			"it is used through the page cache",
-			f->params.filename, f->info.align_bytes, f->block_bytes);
+		        "'%s' takes direct I/O in units of %u bytes only and has blocks of %u: "
+		        "it is used through the page cache",
+		        f->params.filename, f->info.align_bytes, f->block_bytes);
 		f->file = NULL;
 		op->done = closed_direct;
 		loop_file_close(loop_self(), op, file);
@@ -208,7 +208,7 @@ static void closed(struct loop_op *op, int result)
 
 	if (result < 0)
 		log_error(
-			"file", "closing '%s' failed: %s", f->params.filename, errno_text(result));
+		        "file", "closing '%s' failed: %s", f->params.filename, errno_text(result));
 	bdev_done_call(f->done, NULL);
 }
 

@@ -51,7 +51,7 @@ static void change_done(void *arg, const struct resize_report *report)
 		rpc_reply_err(change->request, &report->err);
 	else if (report->err.code)
 		log_warning("file", "'%s' has changed its size, and not every layer followed: %s",
-			f->params.filename, report->err.text);
+		        f->params.filename, report->err.text);
 	f->retry_ns = report->err.code ? loop_now_ns(loop_self()) + RETRY_NS : 0;
 	f->change_running = false;
 	free(change);
@@ -60,7 +60,7 @@ static void change_done(void *arg, const struct resize_report *report)
 
 /* Lets the stack follow; answers the request, which may be NULL. */
 static void follow(struct file_bdev *f, int result, const struct loop_file_info *info,
-	struct rpc_request *request)
+        struct rpc_request *request)
 {
 	if (f->destroying || f->bdev->state != BDEV_ONLINE) {
 		if (request)
@@ -96,7 +96,7 @@ static void stat_done(struct loop_op *op, int result)
 {
 	struct file_bdev *f = container_of(op, struct file_bdev, stat_op);
 	bool held_back = f->stat.size_bytes / f->block_bytes == f->storage_blocks &&
-			 f->retry_ns > loop_now_ns(loop_self());
+	                 f->retry_ns > loop_now_ns(loop_self());
 
 	f->stat_running = false;
 	/* A resize that began meanwhile knows better than what was seen before it. */
@@ -111,10 +111,10 @@ static void show_problem(struct file_bdev *f)
 		return;
 	f->problem_shown = true;
 	bdev_set_problem(f->bdev, "sync",
-		"a sync of the file failed; what the system's cache held may be lost, so every "
-		"flush fails from now on",
-		"check the device below, then delete and create the bdev again and let the "
-		"clients check their data");
+	        "a sync of the file failed; what the system's cache held may be lost, so every "
+	        "flush fails from now on",
+	        "check the device below, then delete and create the bdev again and let the "
+	        "clients check their data");
 }
 
 static void arm_timer(void)
@@ -124,7 +124,7 @@ static void arm_timer(void)
 	if (interval_ms == 0)
 		interval_ms = 500;
 	loop_timer_start(loop_self(), &watched.timer,
-		loop_now_ns(loop_self()) + interval_ms * NSEC_PER_MSEC);
+	        loop_now_ns(loop_self()) + interval_ms * NSEC_PER_MSEC);
 }
 
 static void look_at_all(struct loop_timer *timer)
@@ -215,8 +215,8 @@ int file_may_resize(const struct bdev *bdev, const struct bdev_geometry *planned
 		return 0;
 	if (f->info.is_block_device)
 		return err_set(err, -EOPNOTSUPP,
-			"'%s' is a block device: resize it where it is made, and '%s' follows",
-			f->params.filename, bdev->name);
+		        "'%s' is a block device: resize it where it is made, and '%s' follows",
+		        f->params.filename, bdev->name);
 	if (f->info.read_only)
 		return err_set(err, -EROFS, "'%s' is open read-only", f->params.filename);
 	return 0;
@@ -233,7 +233,7 @@ static void truncated(struct loop_op *op, int result)
 		f->storage_blocks = blocks;
 	else
 		err_set(&err, result, "'%s' can't be made %llu bytes long: %s", f->params.filename,
-			(unsigned long long)(blocks * f->block_bytes), errno_text(result));
+		        (unsigned long long)(blocks * f->block_bytes), errno_text(result));
 	bdev_done_call(f->done, &err);
 }
 
@@ -247,7 +247,7 @@ void file_resize(struct bdev *bdev, uint64_t own_blocks, struct bdev_done done)
 		return;
 	}
 	if (__builtin_mul_overflow(own_blocks, (uint64_t)f->block_bytes, &bytes) ||
-		bytes > INT64_MAX) {
+	        bytes > INT64_MAX) {
 		struct err err;
 
 		err_set(&err, -EFBIG, "no file can be that long");

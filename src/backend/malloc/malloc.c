@@ -13,7 +13,7 @@ static int check_block(const char *what, uint32_t bytes, struct err *err)
 	if (bytes >= 512 && bytes <= 65536 && is_power_of_two(bytes))
 		return 0;
 	return err_set(err, -EINVAL, "%s is %u; it must be a power of two from 512 to 65536 bytes",
-		what, bytes);
+	        what, bytes);
 }
 
 static int check_params(const struct malloc_params *p, struct err *err)
@@ -28,8 +28,8 @@ static int check_params(const struct malloc_params *p, struct err *err)
 		return err_set(err, -EINVAL, "num_blocks is 0; a disk has at least one block");
 	if (p->md_size || p->dif_type || p->dif_pi_format || p->dif_is_head_of_md)
 		return err_set(err, -EINVAL,
-			"metadata per block is not supported: leave out md_size and the dif "
-			"parameters, or set them to 0");
+		        "metadata per block is not supported: leave out md_size and the dif "
+		        "parameters, or set them to 0");
 	return 0;
 }
 
@@ -39,7 +39,7 @@ static int mapping_bytes(const struct malloc_bdev *m, uint64_t num_blocks, size_
 	uint64_t bytes;
 
 	if (__builtin_mul_overflow(num_blocks, (uint64_t)m->params.block_size, &bytes) ||
-		bytes > PTRDIFF_MAX - malloc_page_bytes())
+	        bytes > PTRDIFF_MAX - malloc_page_bytes())
 		return -ENOMEM;
 	*out = align_up_u64(bytes, malloc_page_bytes());
 	return 0;
@@ -48,9 +48,9 @@ static int mapping_bytes(const struct malloc_bdev *m, uint64_t num_blocks, size_
 static int no_memory(uint64_t num_blocks, const struct malloc_bdev *m, struct err *err)
 {
 	return err_set(err, -ENOMEM,
-		"the system has no address space for %llu blocks of %u bytes; ask for less, or "
-		"look at the process's limit (ulimit -v)",
-		(unsigned long long)num_blocks, m->params.block_size);
+	        "the system has no address space for %llu blocks of %u bytes; ask for less, or "
+	        "look at the process's limit (ulimit -v)",
+	        (unsigned long long)num_blocks, m->params.block_size);
 }
 
 static void malloc_create(struct bdev *bdev, struct bdev_done done)
@@ -68,7 +68,7 @@ static void malloc_create(struct bdev *bdev, struct bdev_done done)
 
 	if (!mapping_bytes(m, m->params.num_blocks, &bytes))
 		mem = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (mem == MAP_FAILED) {
 		no_memory(m->params.num_blocks, m, &err);
 		bdev_done_call(done, &err);
@@ -91,7 +91,7 @@ static void malloc_destroy(struct bdev *bdev, struct bdev_done done)
 }
 
 static int malloc_geometry(const struct bdev *bdev, const struct bdev_geometry_in *in,
-	struct bdev_geometry *out, struct err *err)
+        struct bdev_geometry *out, struct err *err)
 {
 	const struct malloc_params *p = &((const struct malloc_bdev *)bdev->priv)->params;
 
@@ -174,11 +174,11 @@ static json_t *malloc_save(const struct bdev *bdev)
 
 	uuid_unparse_lower(bdev->uuid, uuid);
 	return json_pack("[{s:s, s:{s:s, s:I, s:I, s:I, s:s, s:I, s:i, s:i, s:b, s:i, s:i}}]",
-		"method", "bdev_malloc_create", "params", "name", bdev->name, "num_blocks",
-		(json_int_t)bdev->own_blocks, "block_size", (json_int_t)p->block_size,
-		"physical_block_size", (json_int_t)bdev->geometry.physical_block_bytes, "uuid",
-		uuid, "optimal_io_boundary", (json_int_t)p->optimal_io_boundary, "md_size", 0,
-		"dif_type", 0, "dif_is_head_of_md", 0, "dif_pi_format", 0, "numa_id", p->numa_id);
+	        "method", "bdev_malloc_create", "params", "name", bdev->name, "num_blocks",
+	        (json_int_t)bdev->own_blocks, "block_size", (json_int_t)p->block_size,
+	        "physical_block_size", (json_int_t)bdev->geometry.physical_block_bytes, "uuid",
+	        uuid, "optimal_io_boundary", (json_int_t)p->optimal_io_boundary, "md_size", 0,
+	        "dif_type", 0, "dif_is_head_of_md", 0, "dif_pi_format", 0, "numa_id", p->numa_id);
 }
 
 static json_t *malloc_example(const struct bdev_example *wanted)
@@ -187,23 +187,23 @@ static json_t *malloc_example(const struct bdev_example *wanted)
 	if (wanted->variant > 1)
 		return NULL;
 	return json_pack("[{s:s, s:{s:s, s:I, s:I, s:i}}]", "method", "bdev_malloc_create",
-		"params", "name", wanted->name, "num_blocks", (json_int_t)wanted->num_blocks,
-		"block_size", (json_int_t)wanted->block_bytes, "optimal_io_boundary",
-		wanted->variant ? 16 : 0);
+	        "params", "name", wanted->name, "num_blocks", (json_int_t)wanted->num_blocks,
+	        "block_size", (json_int_t)wanted->block_bytes, "optimal_io_boundary",
+	        wanted->variant ? 16 : 0);
 }
 
 struct bdev_module malloc_module = {
-	.name = "malloc",
-	.product_name = "Malloc disk",
-	.summary = "a disk in memory; its contents end with the process",
-	.priv_bytes = sizeof(struct malloc_bdev),
-	.methods = malloc_methods,
-	.geometry = malloc_geometry,
-	.submit = malloc_submit,
-	.create = malloc_create,
-	.destroy = malloc_destroy,
-	.resize = malloc_resize,
-	.save = malloc_save,
-	.example = malloc_example,
+        .name = "malloc",
+        .product_name = "Malloc disk",
+        .summary = "a disk in memory; its contents end with the process",
+        .priv_bytes = sizeof(struct malloc_bdev),
+        .methods = malloc_methods,
+        .geometry = malloc_geometry,
+        .submit = malloc_submit,
+        .create = malloc_create,
+        .destroy = malloc_destroy,
+        .resize = malloc_resize,
+        .save = malloc_save,
+        .example = malloc_example,
 };
 BDEV_MODULE(malloc_module);

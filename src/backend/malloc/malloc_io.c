@@ -33,7 +33,7 @@ void malloc_clear(void *at, size_t len, bool deallocate)
 
 	/* Fails on locked memory, for one: then zeroing does it. */
 	if (!deallocate || first >= last ||
-		madvise(first, (size_t)(last - first), MADV_DONTNEED) != 0) {
+	        madvise(first, (size_t)(last - first), MADV_DONTNEED) != 0) {
 		memset(start, 0, len);
 		return;
 	}
@@ -68,28 +68,6 @@ static void clear_part(struct loop_task *task)
 	loop_defer(bio->loop, task);
 }
 
-static int compare(const struct bio *bio)
-{
-	const struct iovec *iov = bio->iov;
-	const uint8_t *at = bio_mem(bio);
-	uint64_t left = bio_bytes(bio), skip = bio->iov_skip_bytes;
-
-	for (; left > 0; iov++) {
-		if (skip >= iov->iov_len) {
-			skip -= iov->iov_len;
-			continue;
-		}
-		size_t n = min_u64(iov->iov_len - skip, left);
-
-		if (memcmp(at, (const uint8_t *)iov->iov_base + skip, n) != 0)
-			return -EILSEQ;
-		at += n;
-		left -= n;
-		skip = 0;
-	}
-	return 0;
-}
-
 void malloc_submit(struct bio *bio)
 {
 	switch ((enum bio_op)bio->op) {
@@ -100,7 +78,7 @@ void malloc_submit(struct bio *bio)
 		bio_copy_out(bio, 0, bio_mem(bio), bio_bytes(bio));
 		break;
 	case BIO_COMPARE:
-		bio_complete(bio, compare(bio));
+		bio_complete(bio, bio_compare_data(bio, 0, bio_mem(bio), bio_bytes(bio)));
 		return;
 	case BIO_UNMAP:
 	case BIO_WRITE_ZEROES:

@@ -60,7 +60,7 @@ static void arm(struct delay_queue *q)
 	struct loop *loop = loop_self();
 
 	loop_timer_start(
-		loop, &q->timer, min_u64(due_ns(q->first, q), loop_now_ns(loop) + RECHECK_NS));
+	        loop, &q->timer, min_u64(due_ns(q->first, q), loop_now_ns(loop) + RECHECK_NS));
 }
 
 static void fire(struct loop_timer *timer)
@@ -154,11 +154,11 @@ static json_t *delay_describe(const struct bdev *bdev)
 
 	uuid_unparse_lower(bdev->uuid, uuid);
 	return json_pack("{s:{s:s, s:s, s:s, s:I, s:I, s:I, s:I}}", "delay", "name", bdev->name,
-		"base_bdev_name", bdev->bases[0]->name, "uuid", uuid, "avg_read_latency",
-		(json_int_t)d->latency_us[AVG_READ], "p99_read_latency",
-		(json_int_t)d->latency_us[P99_READ], "avg_write_latency",
-		(json_int_t)d->latency_us[AVG_WRITE], "p99_write_latency",
-		(json_int_t)d->latency_us[P99_WRITE]);
+	        "base_bdev_name", bdev->bases[0]->name, "uuid", uuid, "avg_read_latency",
+	        (json_int_t)d->latency_us[AVG_READ], "p99_read_latency",
+	        (json_int_t)d->latency_us[P99_READ], "avg_write_latency",
+	        (json_int_t)d->latency_us[AVG_WRITE], "p99_write_latency",
+	        (json_int_t)d->latency_us[P99_WRITE]);
 }
 
 /* The second variant waits: short enough for a test, long enough to queue. */
@@ -169,9 +169,9 @@ static json_t *delay_example(const struct bdev_example *wanted)
 	if (wanted->variant > 1)
 		return NULL;
 	return json_pack("[{s:s, s:{s:s, s:s, s:i, s:i, s:i, s:i}}]", "method", "bdev_delay_create",
-		"params", "name", wanted->name, "base_bdev_name", wanted->bases[0],
-		"avg_read_latency", us, "p99_read_latency", 2 * us, "avg_write_latency", us,
-		"p99_write_latency", 2 * us);
+	        "params", "name", wanted->name, "base_bdev_name", wanted->bases[0],
+	        "avg_read_latency", us, "p99_read_latency", 2 * us, "avg_write_latency", us,
+	        "p99_write_latency", 2 * us);
 }
 
 /* ---- bdev_delay_update_latency ----------------------------------------------------------------
@@ -186,15 +186,15 @@ struct update_params {
 static const char *const class_names[] = {"avg_read", "p99_read", "avg_write", "p99_write", NULL};
 
 static const struct param update_table[] = {
-	{PARAM(struct update_params, delay_bdev_name, PARAM_STRING), .required = true,
-		.help = "a delay bdev"},
-	{PARAM(struct update_params, latency_type, PARAM_ENUM), .required = true,
-		.values = class_names, .help = "which latency"},
-	{PARAM(struct update_params, latency_us, PARAM_U64), .required = true,
-		.max = LATENCY_MAX_US, .unit = "us",
-		.help = "the new latency; holds at once for new requests, and within 100 ms for "
-			"those that wait"},
-	{0},
+        {PARAM(struct update_params, delay_bdev_name, PARAM_STRING), .required = true,
+                .help = "a delay bdev"},
+        {PARAM(struct update_params, latency_type, PARAM_ENUM), .required = true,
+                .values = class_names, .help = "which latency"},
+        {PARAM(struct update_params, latency_us, PARAM_U64), .required = true,
+                .max = LATENCY_MAX_US, .unit = "us",
+                .help = "the new latency; holds at once for new requests, and within 100 ms for "
+                        "those that wait"},
+        {0},
 };
 
 static void update_handler(struct rpc_request *request, void *params)
@@ -208,7 +208,7 @@ static void update_handler(struct rpc_request *request, void *params)
 	}
 	if (bdev->module->submit != delay_submit) {
 		rpc_fail(request, RPC_INVALID_REQUEST, "'%s' is a %s bdev, not a delay bdev",
-			bdev->name, bdev->module->name);
+		        bdev->name, bdev->module->name);
 		return;
 	}
 	struct delay_bdev *d = bdev->priv;
@@ -218,44 +218,44 @@ static void update_handler(struct rpc_request *request, void *params)
 }
 
 static const struct rpc_method delay_methods[] = {
-	{
-		.name = "bdev_delay_update_latency",
-		.summary = "change one of the latencies of a delay bdev",
-		.result_help = "true",
-		.params = update_table,
-		.params_bytes = sizeof(struct update_params),
-		.handler = update_handler,
-	},
-	{0},
+        {
+                .name = "bdev_delay_update_latency",
+                .summary = "change one of the latencies of a delay bdev",
+                .result_help = "true",
+                .params = update_table,
+                .params_bytes = sizeof(struct update_params),
+                .handler = update_handler,
+        },
+        {0},
 };
 
 #define LATENCY_PARAM(text, class, what)                                                           \
 	{                                                                                          \
 		PARAM_NAMED(text, struct delay_bdev, latency_us[class], PARAM_U64),                \
-			.required = true, .max = LATENCY_MAX_US, .unit = "us", .help = what        \
+		        .required = true, .max = LATENCY_MAX_US, .unit = "us", .help = what        \
 	}
 
 static const struct param delay_params[] = {
-	LATENCY_PARAM("avg_read_latency", AVG_READ, "added to 99 of 100 reads"),
-	LATENCY_PARAM("p99_read_latency", P99_READ, "added to one of 100 reads"),
-	LATENCY_PARAM("avg_write_latency", AVG_WRITE, "added to 99 of 100 writes"),
-	LATENCY_PARAM("p99_write_latency", P99_WRITE, "added to one of 100 writes"),
-	{0},
+        LATENCY_PARAM("avg_read_latency", AVG_READ, "added to 99 of 100 reads"),
+        LATENCY_PARAM("p99_read_latency", P99_READ, "added to one of 100 reads"),
+        LATENCY_PARAM("avg_write_latency", AVG_WRITE, "added to 99 of 100 writes"),
+        LATENCY_PARAM("p99_write_latency", P99_WRITE, "added to one of 100 writes"),
+        {0},
 };
 
 static struct bdev_module delay_module = {
-	.name = "delay",
-	.product_name = "delay",
-	.summary = "answers later than its base, by chosen latencies",
-	.bases_min = 1,
-	.bases_max = 1,
-	.priv_bytes = sizeof(struct delay_bdev),
-	.params = delay_params,
-	.loop_state_bytes = sizeof(struct delay_loop),
-	.methods = delay_methods,
-	.submit = delay_submit,
-	.online = delay_online,
-	.describe = delay_describe,
-	.example = delay_example,
+        .name = "delay",
+        .product_name = "delay",
+        .summary = "answers later than its base, by chosen latencies",
+        .bases_min = 1,
+        .bases_max = 1,
+        .priv_bytes = sizeof(struct delay_bdev),
+        .params = delay_params,
+        .loop_state_bytes = sizeof(struct delay_loop),
+        .methods = delay_methods,
+        .submit = delay_submit,
+        .online = delay_online,
+        .describe = delay_describe,
+        .example = delay_example,
 };
 BDEV_MODULE(delay_module);

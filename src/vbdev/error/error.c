@@ -40,7 +40,7 @@ static void set_rule(struct error_rule *rule, const struct error_effect *effect,
 }
 
 void error_inject(
-	struct error_bdev *e, uint32_t ops, const struct error_effect *effect, uint32_t num)
+        struct error_bdev *e, uint32_t ops, const struct error_effect *effect, uint32_t num)
 {
 	for (unsigned op = 0; op < BIO_OPS; op++) {
 		if (ops & BIO_CAP(op))
@@ -97,7 +97,7 @@ static bool take_hit(struct error_bdev *e, const struct bio *bio, struct error_e
 		if (!matches(bio, effect))
 			return false;
 		if (__atomic_compare_exchange_n(&rule->word, &word, word - 1, false,
-			    __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+		            __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
 			return true;
 	}
 	return false;
@@ -233,7 +233,7 @@ static unsigned slice(const struct bio *bio, uint64_t from, uint64_t to, struct 
 
 		if (begin < end) {
 			out[n].iov_base =
-				(uint8_t *)v->iov_base + (v->iov_len - len) + (begin - at);
+			        (uint8_t *)v->iov_base + (v->iov_len - len) + (begin - at);
 			out[n++].iov_len = end - begin;
 		}
 		skip -= v->iov_len - len;
@@ -311,7 +311,7 @@ void error_submit(struct bio *bio)
 	struct error_effect effect;
 
 	if (unlikely(__atomic_load_n(&e->armed, __ATOMIC_RELAXED) & BIO_CAP(bio->op)) &&
-		take_hit(e, bio, &effect)) {
+	        take_hit(e, bio, &effect)) {
 		hit(bio, &effect);
 		return;
 	}
@@ -356,23 +356,23 @@ static json_t *error_example(const struct bdev_example *wanted)
 	if (wanted->variant > 0)
 		return NULL;
 	return json_pack("[{s:s, s:{s:s, s:s}}]", "method", "bdev_error_create", "params", "name",
-		wanted->name, "base_name", wanted->bases[0]);
+	        wanted->name, "base_name", wanted->bases[0]);
 }
 
 struct bdev_module error_module = {
-	.name = "error",
-	.product_name = "Error Injection Disk",
-	.summary = "fails, holds back or damages requests as it is told",
-	.bases_min = 1,
-	.bases_max = 1,
-	.base_param = "base_name",
-	.priv_bytes = sizeof(struct error_bdev),
-	.loop_state_bytes = sizeof(struct error_loop),
-	.methods = error_methods,
-	.submit = error_submit,
-	.online = error_online,
-	.describe = error_describe,
-	.save = error_save,
-	.example = error_example,
+        .name = "error",
+        .product_name = "Error Injection Disk",
+        .summary = "fails, holds back or damages requests as it is told",
+        .bases_min = 1,
+        .bases_max = 1,
+        .base_param = "base_name",
+        .priv_bytes = sizeof(struct error_bdev),
+        .loop_state_bytes = sizeof(struct error_loop),
+        .methods = error_methods,
+        .submit = error_submit,
+        .online = error_online,
+        .describe = error_describe,
+        .save = error_save,
+        .example = error_example,
 };
 BDEV_MODULE(error_module);

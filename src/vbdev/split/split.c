@@ -44,7 +44,7 @@ static void keep_alignments(struct bdev_geometry *g, uint64_t start)
 }
 
 int split_geometry(const struct bdev *bdev, const struct bdev_geometry_in *in,
-	struct bdev_geometry *out, struct err *err)
+        struct bdev_geometry *out, struct err *err)
 {
 	const struct split_part *part = bdev->priv;
 	const struct split *split = part->split;
@@ -54,9 +54,9 @@ int split_geometry(const struct bdev *bdev, const struct bdev_geometry_in *in,
 
 	if (part->index >= fitting)
 		return err_set(err, -ENOSPC,
-			"part %u is blocks %llu to %llu of the base, which would have only %llu",
-			part->index, (unsigned long long)start,
-			(unsigned long long)(start + len - 1), (unsigned long long)base_blocks);
+		        "part %u is blocks %llu to %llu of the base, which would have only %llu",
+		        part->index, (unsigned long long)start,
+		        (unsigned long long)(start + len - 1), (unsigned long long)base_blocks);
 	/*
 	 * The last of equal parts takes what the base gains or loses. Less than a block for each
 	 * part is what was left over in the beginning.
@@ -69,11 +69,11 @@ int split_geometry(const struct bdev *bdev, const struct bdev_geometry_in *in,
 	out->num_blocks = len;
 	keep_alignments(out, start);
 	int n = snprintf(out->why, sizeof(out->why), "part %u of %u, %s", part->index, split->count,
-		follows ? "the last: up to the end of the base" : "fixed at creation");
+	        follows ? "the last: up to the end of the base" : "fixed at creation");
 
 	if (part->index == fitting - 1 && room > len)
 		snprintf(out->why + n, sizeof(out->why) - (size_t)n,
-			"; %llu blocks of the base unused", (unsigned long long)(room - len));
+		        "; %llu blocks of the base unused", (unsigned long long)(room - len));
 	return 0;
 }
 
@@ -86,7 +86,7 @@ static void destroy(struct bdev *bdev, struct bdev_done done)
 static json_t *describe(const struct bdev *bdev)
 {
 	return json_pack("{s:{s:s, s:I}}", "split", "base_bdev", bdev->bases[0]->name,
-		"offset_blocks", (json_int_t)start_of(bdev->priv));
+	        "offset_blocks", (json_int_t)start_of(bdev->priv));
 }
 
 /* The parts are saved together, by the base. */
@@ -102,28 +102,28 @@ static json_t *example(const struct bdev_example *wanted)
 	if (wanted->variant > 1)
 		return NULL;
 	return json_pack("[{s:s, s:{s:s, s:i, s:i}}]", "method", "bdev_split_create", "params",
-		"base_bdev", wanted->bases[0], "split_count", 3, "split_size_mb",
-		wanted->variant ? 1 : 0);
+	        "base_bdev", wanted->bases[0], "split_count", 3, "split_size_mb",
+	        wanted->variant ? 1 : 0);
 }
 
 struct bdev_module split_module = {
-	.name = "split",
-	.product_name = "Split Disk",
-	.summary = "equal parts of a base, each a bdev",
-	.bases_min = 1,
-	.bases_max = 1,
-	.base_param = "base_bdev",
-	.priv_bytes = sizeof(struct split_part),
-	.shares_base = true,
-	.methods = split_methods,
-	.no_generated_methods = true,
-	.geometry = split_geometry,
-	.submit = split_submit,
-	.destroy = destroy,
-	.examine = split_examine,
-	.describe = describe,
-	.save = save_nothing,
-	.save_module = split_save_module,
-	.example = example,
+        .name = "split",
+        .product_name = "Split Disk",
+        .summary = "equal parts of a base, each a bdev",
+        .bases_min = 1,
+        .bases_max = 1,
+        .base_param = "base_bdev",
+        .priv_bytes = sizeof(struct split_part),
+        .shares_base = true,
+        .methods = split_methods,
+        .no_generated_methods = true,
+        .geometry = split_geometry,
+        .submit = split_submit,
+        .destroy = destroy,
+        .examine = split_examine,
+        .describe = describe,
+        .save = save_nothing,
+        .save_module = split_save_module,
+        .example = example,
 };
 BDEV_MODULE(split_module);

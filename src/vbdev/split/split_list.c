@@ -21,7 +21,7 @@ struct split *split_find(const char *base_name)
 
 	list_for_each (split, &splits, link) {
 		if (strcmp(split->base_name, base_name) == 0 ||
-			(base && bdev_find(split->base_name) == base))
+		        (base && bdev_find(split->base_name) == base))
 			return split;
 	}
 	return NULL;
@@ -52,7 +52,7 @@ static void base_resized(void *arg, const struct bdev_event *event)
 }
 
 struct split *split_add(
-	const char *base_name, uint32_t count, uint64_t size_mb, uint64_t part_blocks)
+        const char *base_name, uint32_t count, uint64_t size_mb, uint64_t part_blocks)
 {
 	struct split *split = xcalloc(1, sizeof(*split));
 
@@ -103,7 +103,7 @@ static void end_making(struct making *making, const struct err *err)
 		bdev_done_call(making->done, err);
 	else if (err && err->code)
 		log_warning("split", "not all parts of '%s' could be made: %s", split->base_name,
-			err->text);
+		        err->text);
 	free_if_unused(split);
 	free(making);
 }
@@ -139,12 +139,12 @@ static void make_next(struct making *making)
 	part.index = making->next;
 	snprintf(name, sizeof(name), "%sp%u", base, part.index);
 	struct bdev_spec spec = {
-		.module = &split_module,
-		.name = name,
-		.bases = &base,
-		.num_bases = 1,
-		.params = &part,
-		.params_bytes = sizeof(part),
+	        .module = &split_module,
+	        .name = name,
+	        .bases = &base,
+	        .num_bases = 1,
+	        .params = &part,
+	        .params_bytes = sizeof(part),
 	};
 	autofree char *key = xasprintf("split %u", part.index);
 
@@ -162,15 +162,15 @@ static int settle(struct split *split, const struct bdev *base, struct err *err)
 
 	if (part == 0)
 		part = split->size_mb
-			       ? split->size_mb * (MIB(1) / block_bytes) /* max: no overflow */
-			       : blocks / split->count;
+		               ? split->size_mb * (MIB(1) / block_bytes) /* max: no overflow */
+		               : blocks / split->count;
 	if (part == 0 || part > blocks)
 		return err_set(err, -EINVAL, "'%s' has %llu blocks of %u bytes, too few for %s",
-			base->name, (unsigned long long)blocks, block_bytes,
-			split->size_mb ? "one part of that size" : "that many parts");
+		        base->name, (unsigned long long)blocks, block_bytes,
+		        split->size_mb ? "one part of that size" : "that many parts");
 	if (part > UINT64_MAX / split->count)
 		return err_set(err, -EINVAL, "%u parts of %llu blocks are more than any bdev has",
-			split->count, (unsigned long long)part);
+		        split->count, (unsigned long long)part);
 	split->part_blocks = part;
 	return 0;
 }
@@ -192,7 +192,7 @@ void split_make_parts(struct split *split, struct bdev *base, struct bdev_done d
 	making->fitting = split_fitting(split, base->geometry.num_blocks);
 	if (making->fitting < split->count)
 		log_warning("split", "'%s' has room for %u of the %u parts", base->name,
-			making->fitting, split->count);
+		        making->fitting, split->count);
 	make_next(making);
 }
 
@@ -239,14 +239,14 @@ json_t *split_save_module(void)
 
 	list_for_each (split, &splits, link) {
 		json_t *params = json_pack("{s:s, s:I, s:I}", "base_bdev", split->base_name,
-			"split_count", (json_int_t)split->count, "split_size_mb",
-			(json_int_t)split->size_mb);
+		        "split_count", (json_int_t)split->count, "split_size_mb",
+		        (json_int_t)split->size_mb);
 
 		if (!would_be_the_same(split))
 			json_object_set_new(params, "split_size_blocks",
-				json_integer((json_int_t)split->part_blocks));
+			        json_integer((json_int_t)split->part_blocks));
 		json_array_append_new(calls,
-			json_pack("{s:s, s:o}", "method", "bdev_split_create", "params", params));
+		        json_pack("{s:s, s:o}", "method", "bdev_split_create", "params", params));
 	}
 	return calls;
 }

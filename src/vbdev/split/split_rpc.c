@@ -15,23 +15,23 @@ struct delete_params {
 };
 
 static const struct param create_table[] = {
-	{PARAM(struct create_params, base_bdev, PARAM_STRING), .required = true,
-		.help = "the bdev to divide; may appear later"},
-	{PARAM(struct create_params, split_count, PARAM_U32), .required = true,
-		.help = "how many parts; fewer are made when there is no room for all"},
-	{PARAM(struct create_params, split_size_mb, PARAM_U64), .max = UINT64_MAX >> 20,
-		.unit = "MiB",
-		.help = "size of each part; 0: equal parts, of which the last grows with the base"},
-	{PARAM(struct create_params, split_size_blocks, PARAM_U64), .unit = "blocks",
-		.help = "where equal parts begin, at multiples of this; 0: as the base is divided "
-			"now. Saved for a base that has grown since"},
-	{0},
+        {PARAM(struct create_params, base_bdev, PARAM_STRING), .required = true,
+                .help = "the bdev to divide; may appear later"},
+        {PARAM(struct create_params, split_count, PARAM_U32), .required = true,
+                .help = "how many parts; fewer are made when there is no room for all"},
+        {PARAM(struct create_params, split_size_mb, PARAM_U64), .max = UINT64_MAX >> 20,
+                .unit = "MiB",
+                .help = "size of each part; 0: equal parts, of which the last grows with the base"},
+        {PARAM(struct create_params, split_size_blocks, PARAM_U64), .unit = "blocks",
+                .help = "where equal parts begin, at multiples of this; 0: as the base is divided "
+                        "now. Saved for a base that has grown since"},
+        {0},
 };
 
 static const struct param delete_table[] = {
-	{PARAM(struct delete_params, base_bdev, PARAM_STRING), .required = true,
-		.help = "the bdev that was divided"},
-	{0},
+        {PARAM(struct delete_params, base_bdev, PARAM_STRING), .required = true,
+                .help = "the bdev that was divided"},
+        {0},
 };
 
 /* ---- create -----------------------------------------------------------------------------------
@@ -60,7 +60,7 @@ static void fail_create(struct creation *creation)
 	const struct split *split = creation->split;
 
 	rpc_fail(creation->request, RPC_INVALID_PARAMS, "'%s' can't be split into %u parts: %s: %s",
-		split->base_name, split->count, errno_text(creation->err.code), creation->err.text);
+	        split->base_name, split->count, errno_text(creation->err.code), creation->err.text);
 	split_drop(creation->split);
 	free(creation);
 }
@@ -104,18 +104,18 @@ static void create_handler(struct rpc_request *request, void *params)
 
 	if (p->split_count == 0 || p->split_count > SPLIT_PARTS_MAX) {
 		rpc_fail(request, RPC_INVALID_PARAMS,
-			"split_count is %u; there can be 1 to %d parts", p->split_count,
-			SPLIT_PARTS_MAX);
+		        "split_count is %u; there can be 1 to %d parts", p->split_count,
+		        SPLIT_PARTS_MAX);
 		return;
 	}
 	if (p->split_size_mb && p->split_size_blocks) {
 		rpc_fail(request, RPC_INVALID_PARAMS,
-			"give split_size_mb or split_size_blocks, not both");
+		        "give split_size_mb or split_size_blocks, not both");
 		return;
 	}
 	if (split_find(p->base_bdev)) {
 		rpc_fail(request, RPC_INVALID_PARAMS, "File exists: '%s' is split already",
-			p->base_bdev);
+		        p->base_bdev);
 		return;
 	}
 	split = split_add(p->base_bdev, p->split_count, p->split_size_mb, p->split_size_blocks);
@@ -148,7 +148,7 @@ static void deleted(void *arg, const struct err *err)
 		return;
 	if (deletion->err.code)
 		rpc_fail(deletion->request, RPC_INVALID_PARAMS, "%s: %s",
-			errno_text(deletion->err.code), deletion->err.text);
+		        errno_text(deletion->err.code), deletion->err.text);
 	else
 		rpc_reply(deletion->request, NULL);
 	free(deletion);
@@ -162,7 +162,7 @@ static void delete_handler(struct rpc_request *request, void *params)
 
 	if (!split) {
 		rpc_fail(request, RPC_INVALID_PARAMS,
-			"No such file or directory: '%s' is not split", p->base_bdev);
+		        "No such file or directory: '%s' is not split", p->base_bdev);
 		return;
 	}
 	deletion = xcalloc(1, sizeof(*deletion));
@@ -179,23 +179,23 @@ static void delete_handler(struct rpc_request *request, void *params)
 }
 
 const struct rpc_method split_methods[] = {
-	{
-		.name = "bdev_split_create",
-		.summary = "divide a bdev into parts",
-		.result_help = "names of the parts; [] while the bdev is not there",
-		.params = create_table,
-		.params_bytes = sizeof(struct create_params),
-		.decode_error = RPC_INVALID_PARAMS,
-		.handler = create_handler,
-	},
-	{
-		.name = "bdev_split_delete",
-		.summary = "remove all parts of a bdev",
-		.result_help = "true",
-		.params = delete_table,
-		.params_bytes = sizeof(struct delete_params),
-		.decode_error = RPC_INVALID_PARAMS,
-		.handler = delete_handler,
-	},
-	{0},
+        {
+                .name = "bdev_split_create",
+                .summary = "divide a bdev into parts",
+                .result_help = "names of the parts; [] while the bdev is not there",
+                .params = create_table,
+                .params_bytes = sizeof(struct create_params),
+                .decode_error = RPC_INVALID_PARAMS,
+                .handler = create_handler,
+        },
+        {
+                .name = "bdev_split_delete",
+                .summary = "remove all parts of a bdev",
+                .result_help = "true",
+                .params = delete_table,
+                .params_bytes = sizeof(struct delete_params),
+                .decode_error = RPC_INVALID_PARAMS,
+                .handler = delete_handler,
+        },
+        {0},
 };
