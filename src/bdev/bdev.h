@@ -15,7 +15,8 @@
  *    first.
  *  - Nothing is freed while a bio is in flight in it. Removal marks, tells the holders, waits,
  * sweeps.
- *  - rank: 0 for a backend, else 1 + the highest rank of the bases.
+ *  - rank: 0 for a backend, else higher than the rank of each base. One that can have several bases
+ *    has some room below, so that a deeper one can be added later.
  */
 #pragma once
 
@@ -38,6 +39,7 @@ struct rpc_method; /* rpc/rpc.h */
 #define BDEV_BASES_MAX 256
 #define BDEV_RANKS_MAX 64 /* the graph refuses what would have a higher rank */
 #define BDEV_WHY_MAX 160
+#define BDEV_ALIASES_MAX 64
 
 /* ---- geometry ---------------------------------------------------------------------------------
  */
@@ -155,9 +157,12 @@ struct bdev_module {
 	 * published, when shrinking after. */
 	void (*resize)(struct bdev *bdev, uint64_t own_blocks, struct bdev_done done);
 
-	/* A base went away (already refused new I/O) / came back by name. Left out: the bdev is
-	 * removed too. base_lost must let go of the base: the core closes it when done is called;
-	 * done with an error removes this bdev. */
+	/* A base went away / came back, known by name or UUID. Without base_lost the bdev is removed
+	 * too. base_lost lets go of the base: when done is called nothing new is sent to it; the core
+	 * then sets bases[base_index] to NULL under quiesce. done with an error removes this bdev.
+	 * Before base_returned the core sets bases[base_index]; whether it may be used is the
+	 * module's to find out; done with an error takes it out again. Either may come at any time,
+	 * but not both at once for one base. */
 	void (*base_lost)(struct bdev *bdev, unsigned base_index, struct bdev_done done);
 	void (*base_returned)(struct bdev *bdev, unsigned base_index, struct bdev_done done);
 
@@ -287,8 +292,8 @@ struct bdev_spec {
 	const char *name;
 	uuid_t uuid; /* null: made up, see bdev_create */
 	const char *const
-		*aliases; /* NULL or NULL-terminated, beside the UUID text, which always is one */
-	const char *const *bases; /* names, aliases or UUIDs */
+	        *aliases; /* NULL or NULL-terminated, beside the UUID text, which always is one */
+	const char *const *bases; /* names, aliases or UUIDs; NULL: an empty slot */
 	unsigned num_bases;
 	const void *params; /* copied to the head of priv */
 	size_t params_bytes;
@@ -297,6 +302,8 @@ struct bdev_spec {
 	void (*free_params)(const struct bdev_module *module, void *params);
 	uint64_t own_blocks;
 	bool wait_for_bases; /* absent bases: succeed now, create when they appear */
+	bool without_absent; /* absent bases: create without them (at least one is there); each is
+	                        offered by base_returned when it appears */
 	const char *method;  /* for save: the create method; NULL: generated name */
 };
 
@@ -309,6 +316,8 @@ struct bdev_spec {
  * same after a restart.
  */
 typedef void (*bdev_created_fn)(void *arg, struct bdev *bdev, const struct err *err);
+/* The spec is copied. What params points to belongs to the core from here on, also on failure. done
+ * may be NULL; it is called later, never from inside. */
 void bdev_create(const struct bdev_spec *spec, bdev_created_fn done, void *arg);
 
 /* Removes it and what stands on it, top first where that is possible: refuse new I/O, tell holders,
@@ -317,6 +326,17 @@ void bdev_create(const struct bdev_spec *spec, bdev_created_fn done, void *arg);
 void bdev_remove(struct bdev *bdev, struct bdev_done done);
 /* The storage is gone (hot removal): the same, but parents get base_lost. Any number of times. */
 void bdev_gone(struct bdev *bdev, const char *why);
+
+/*
+ * Members that come and go while the bdev lives on. attach puts an unclaimed base into an empty slot
+ * (-EEXIST, -EPERM, -ELOOP, -EMLINK when it has too many layers of its own); the module decides when
+ * it uses it. detach runs base_lost, then takes the base out, which is unclaimed afterwards and not
+ * offered again; -EOPNOTSUPP for a module without base_lost. bases[index] changes under quiesce, and
+ * the size is derived again.
+ */
+void bdev_base_attach(
+        struct bdev *bdev, unsigned index, struct bdev *base, struct bdev_done done);
+void bdev_base_detach(struct bdev *bdev, unsigned index, struct bdev_done done);
 
 /* By name, alias or UUID text. NULL: none that is visible. */
 struct bdev *bdev_find(const char *name);
@@ -332,6 +352,8 @@ void bdev_for_each_waiting(
 	void (*fn)(void *arg, const struct bdev_spec *spec, const char *missing), void *arg);
 /* Drops a waiting creation; -ENODEV if there is none of that name. */
 int bdev_waiting_cancel(const char *name);
+/* What it was created from. params is the head of its priv; bases are as they were asked for. */
+const struct bdev_spec *bdev_get_spec(const struct bdev *bdev);
 
 int bdev_add_alias(struct bdev *bdev, const char *alias, struct err *err);
 int bdev_remove_alias(struct bdev *bdev, const char *alias);
@@ -353,6 +375,8 @@ struct bdev_options {
 struct bdev_options *bdev_options(void);
 /* bdev_examine: allows the name although auto_examine is off, and examines it if it is there. */
 int bdev_examine_by_name(const char *name, struct err *err);
+/* The i-th name allowed so, for save; NULL past the last. */
+const char *bdev_examine_allowed(unsigned i);
 
 /* Called once on the control loop before anything else / when all bdevs are to be removed, top
  * first. */
@@ -374,6 +398,9 @@ void bdev_told(struct bdev_tell *tell, enum bdev_told told, unsigned clients);
 
 struct bdev_holder_ops {
 	const char *kind; /* "nbd export" */
+	/* A module that holds a bdev for itself (a volume store without volumes): bdevs of this
+	 * module may stand on it meanwhile, others and other writers may not. Left out: a target. */
+	const struct bdev_module *module;
 	/* Required: the bdev has the new size; tell the clients, then bdev_told. */
 	void (*resized)(struct bdev_handle *handle, uint64_t old_blocks, uint64_t new_blocks,
 		struct bdev_tell *tell);

@@ -18,6 +18,8 @@ struct bdev_handle {
 	void *arg;
 	struct list link; /* in bdev_graph.handles */
 	bool removed_told;
+	uint64_t known_blocks; /* the size that the holder was told last, or saw at open */
+	uint64_t asked;        /* stamp of the transaction that asked it last */
 };
 
 /* ---- data-path half: called on the control loop -----------------------------------------------
