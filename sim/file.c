@@ -61,9 +61,8 @@ static int ended(struct sim_op *so, int result)
 }
 
 /* What a disk holds is about to change: the next numbered point at which the daemon may die. */
-static void persistence_point(struct sim_op *so)
+static void persistence_point(void)
 {
-	(void)so;
 	if (++sim->persist_points == sim->crash_at)
 		sim_crash(true);
 }
@@ -153,7 +152,7 @@ static int write_execute(struct sim_op *so)
 	uint64_t end = so->offset + so->len, shift = 0;
 
 	if (!f->gone)
-		persistence_point(so);
+		persistence_point();
 	if (f->gone)
 		return ended(so, -EIO);
 	if (so->file->flags & LOOP_FILE_READ_ONLY)
@@ -235,7 +234,7 @@ static int sync_execute(struct sim_op *so)
 	struct sim_file *f = so->file->on;
 
 	if (!f->gone)
-		persistence_point(so);
+		persistence_point();
 	f->flushes_in_flight--;
 	if (f->gone || meets(f, FAULT_FLUSH_ERROR, 0))
 		return ended(so, -EIO);
@@ -260,7 +259,7 @@ static int zero_execute(struct sim_op *so)
 	uint64_t end = min_u64(so->offset + so->len, f->size_bytes);
 
 	if (!f->gone)
-		persistence_point(so);
+		persistence_point();
 	if (f->gone)
 		return ended(so, -EIO);
 	if (so->file->flags & LOOP_FILE_READ_ONLY)
@@ -416,7 +415,7 @@ static int truncate_execute(struct sim_op *so)
 	struct sim_file *f = so->file->on;
 
 	if (!f->gone)
-		persistence_point(so);
+		persistence_point();
 	if (f->gone)
 		return ended(so, -EIO);
 	if (f->is_block || (so->file->flags & LOOP_FILE_READ_ONLY))

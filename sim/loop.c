@@ -3,9 +3,9 @@
  * by chance one loop that has something to do and gives it one turn, in which by chance some of
  * what waits for it is handled.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/log.h"
 #include "sim/heap.h"
@@ -309,8 +309,10 @@ void sim_crash(bool power_cut)
 	sim_ops_each(sim_file_op_tear);
 	if (power_cut)
 		sim_power_cut();
+	sim->power_was_cut = power_cut;
+	sim_event(SIM_LIFE_END, sim->life, power_cut ? 1 : 2, sim->persist_points);
 	if (sim->forked)
-		_exit(SIM_EXIT_CRASHED);
+		sim_exit(SIM_EXIT_CRASHED);
 	sim_loops_end();
 }
 

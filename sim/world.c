@@ -54,6 +54,12 @@ void sim_world_reset(uint64_t seed)
 	sim->failure_kind[0] = sim->failure[0] = '\0';
 }
 
+void sim_exit(enum sim_exit how)
+{
+	fflush(stdout);
+	_exit((int)how);
+}
+
 void sim_fail(const char *kind, const char *fmt, ...)
 {
 	va_list ap;
@@ -63,7 +69,7 @@ void sim_fail(const char *kind, const char *fmt, ...)
 	vsnprintf(sim->failure, sizeof(sim->failure), fmt, ap);
 	va_end(ap);
 	if (sim->forked)
-		_exit(SIM_EXIT_FAILED);
+		sim_exit(SIM_EXIT_FAILED);
 	fprintf(stderr, "simulation with seed %lu failed: %s: %s\n", sim->seed, kind, sim->failure);
 	abort();
 }

@@ -63,6 +63,7 @@ struct sim_world {
 
 	/* Every change of what a disk holds is a persistence point, numbered from 1 in each life.
 	 * The daemon dies when this one comes; 0: never. */
+	bool power_was_cut; /* at the last crash */
 	uint64_t persist_points;
 	uint64_t crash_at;
 
@@ -89,11 +90,19 @@ enum sim_exit {
 	SIM_EXIT_FAILED = 41,
 };
 
+/* Ends this process as a life does. */
+_Noreturn void sim_exit(enum sim_exit how);
+
 /* Allocations that have not been freed, in builds without a sanitizer; else 0. */
 uint64_t sim_live_allocations(void);
 uint64_t sim_allocations(void);
 
 void sim_event_print(enum sim_event event, uint64_t a, uint64_t b, uint64_t c);
+
+static inline uint64_t sim_seconds_since(uint64_t ns)
+{
+	return (sim->now_ns - ns) / NSEC_PER_SEC;
+}
 
 static inline void sim_event(enum sim_event event, uint64_t a, uint64_t b, uint64_t c)
 {

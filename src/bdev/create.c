@@ -158,9 +158,8 @@ static void settle(struct job *job)
 	struct bdev_done done;
 	struct err err = creation->cancelled;
 
-	if (err.code == 0)
-		geometry_now(bdev, bdev->own_blocks, &creation->planned, &err);
-	if (err.code == 0 && ++creation->tries > CREATION_TRIES_MAX)
+	if (err.code == 0 && geometry_now(bdev, bdev->own_blocks, &creation->planned, &err) == 0 &&
+	        ++creation->tries > CREATION_TRIES_MAX)
 		err_set(&err, -EAGAIN, "'%s' can't be created: its size does not come to rest",
 		        bdev->name);
 	if (err.code != 0) {

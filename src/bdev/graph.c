@@ -23,11 +23,6 @@ const char *graph_label(const struct bdev *bdev, char *buf, size_t size)
 	return buf;
 }
 
-void *bdev_priv(const struct bdev *bdev)
-{
-	return bdev->priv;
-}
-
 const struct bdev_spec *bdev_get_spec(const struct bdev *bdev)
 {
 	return bdev->graph->spec;
