@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "rpc/server.h"
 
 static struct list registered = LIST_INIT(registered);
 static struct list registered_subsystems = LIST_INIT(registered_subsystems);

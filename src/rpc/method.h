@@ -23,10 +23,6 @@ struct rpc_entry {
 const struct rpc_entry *rpc_entry_find(const char *name);
 /* The i-th by name; NULL past the last. */
 const struct rpc_entry *rpc_entry_at(size_t i);
-/* Only the methods of a comma-separated list exist from now on. -ENOENT names the first that is
- * not there. */
-int rpc_allow_only(const char *names, struct err *err) must_check;
-
 static inline unsigned rpc_method_states(const struct rpc_method *method)
 {
 	return method->states ? method->states : RPC_RUNTIME;

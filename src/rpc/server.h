@@ -25,12 +25,17 @@ void rpc_server_close(void);
 /* No request is taken until it is false again; connections are accepted, and wait. */
 void rpc_server_pause(bool paused);
 
+/* Only the methods of a comma-separated list exist from now on. -ENOENT names the first that is
+ * not there. */
+int rpc_allow_only(const char *names, struct err *err) must_check;
+
 /* ---- configuration files --------------------------------------------------------------------- */
 
 struct rpc_config;
 #define RPC_CONFIG_MAX_BYTES ((size_t)64 * 1024 * 1024)
 
 /* Reads and checks the file as a whole; the error names line and column. Blocks: before loops_run.
+ * May be called before loops_start.
  * Released with rpc_config_free. */
 int rpc_config_read(const char *path, struct rpc_config **out, struct err *err) must_check;
 /* The same from text in memory. name is for messages. */
@@ -59,7 +64,10 @@ struct rpc_options {
 /* Startup entries, socket, runtime entries; done with 0 when everything is served. An error ends
  * the start, and the program should end too. socket_path must live on. */
 void rpc_start(const struct rpc_options *options, rpc_done_fn done, void *arg);
-/* Stops listening, closes the connections. */
+/* The program ends: no new connections; then every subsystem that has a stop slot lets go of its
+ * clients, those that depend on others first; then done. Answers still go out. */
+void rpc_begin_stop(void (*done)(void *arg), void *arg);
+/* Closes what is left; after it the loops may stop. */
 void rpc_stop(void);
 
 /* For programs without a server: reads the file (so: before loops_run) and runs both passes, on

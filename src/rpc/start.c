@@ -100,9 +100,42 @@ void rpc_start(const struct rpc_options *options, rpc_done_fn done, void *arg)
 		startup_done(NULL, &none);
 }
 
-void rpc_stop(void)
+/* ---- the end --------------------------------------------------------------------------------- */
+
+static struct {
+	size_t next; /* one past the subsystem that is to stop next */
+	void (*done)(void *arg);
+	void *arg;
+} stopping;
+
+/* From the last to the first, each after the one before. */
+static void stop_next(void *arg)
+{
+	(void)arg;
+	while (stopping.next) {
+		const struct rpc_subsystem *subsystem = rpc_subsystem_at(--stopping.next);
+
+		if (subsystem->stop) {
+			subsystem->stop(stop_next, NULL);
+			return;
+		}
+	}
+	stopping.done(stopping.arg);
+}
+
+void rpc_begin_stop(void (*done)(void *arg), void *arg)
 {
 	rpc_server_stop_listening();
+	stopping.next = 0;
+	while (rpc_subsystem_at(stopping.next))
+		stopping.next++;
+	stopping.done = done;
+	stopping.arg = arg;
+	stop_next(NULL);
+}
+
+void rpc_stop(void)
+{
 	rpc_server_close();
 	loop_timer_stop(loop_self(), &app.signal_timer);
 }
