@@ -103,14 +103,17 @@ struct bio {
 	uint8_t flags;           /* enum bio_flags */
 	uint8_t check;           /* the core's: state in check builds */
 	uint8_t spare;
-	int32_t status;           /* 0 or -errno, valid on the way up */
-	uint32_t need;            /* BIO_CAP bits, from op and flags */
-	uint32_t loop_offset;     /* the core's: of this loop's part in bdev->loops, in bytes */
-	uint64_t submit_ns;       /* loop_now_ns at submit */
-	struct bio_extent extent; /* BIO_BLOCK_STATUS only */
-	bio_fn done;              /* the owner's */
-	void *arg;                /* the owner's */
-	uint64_t spare3[2];       /* frames begin on a cache line when the bio does */
+	int32_t status;       /* 0 or -errno, valid on the way up */
+	uint32_t need;        /* BIO_CAP bits, from op and flags */
+	uint32_t loop_offset; /* the core's: of this loop's part in bdev->loops, in bytes */
+	uint64_t submit_ns;   /* loop_now_ns at submit */
+	union {
+		struct bio_extent extent;       /* BIO_BLOCK_STATUS only */
+		struct loop_extent loop_extent; /* the same, while a backend asks loop.h */
+	};
+	bio_fn done;        /* the owner's */
+	void *arg;          /* the owner's */
+	uint64_t spare3[2]; /* frames begin on a cache line when the bio does */
 	struct bio_frame frames[BIO_FRAMES_MAX];
 };
 _Static_assert(offsetof(struct bio, frames) == 2 * CACHE_LINE_BYTES, "the head is two cache lines");
@@ -255,6 +258,8 @@ static inline uint64_t bio_bytes(const struct bio *bio);
 void bio_copy_out(const struct bio *bio, uint64_t skip_bytes, void *dst, size_t len);
 void bio_copy_in(struct bio *bio, uint64_t skip_bytes, const void *src, size_t len);
 void bio_zero_data(struct bio *bio, uint64_t skip_bytes, size_t len);
+/* 0, or -EILSEQ when the data differs from what is at `with`. */
+int bio_compare_data(const struct bio *bio, uint64_t skip_bytes, const void *with, size_t len);
 
 /*
  * Builds a plain iovec array of the bio's data view (skip and end applied) into out[max]; returns

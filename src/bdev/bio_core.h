@@ -184,9 +184,6 @@ bool bio_is_aligned(const struct bio *bio, const struct bio_limits *limits);
 /* Whether it is within all limits. */
 bool bio_fits(const struct bio *bio, const struct bio_limits *limits);
 
-/* 0 or -EILSEQ. */
-int bio_compare_data(const struct bio *bio, uint64_t skip_bytes, const void *with, size_t len);
-
 /* ---- gate and statistics --------------------------------------------------------------------- */
 
 /* The control loop's part of a bdev's gate. */
