@@ -15,8 +15,8 @@
  *    first.
  *  - Nothing is freed while a bio is in flight in it. Removal marks, tells the holders, waits,
  * sweeps.
- *  - rank: 0 for a backend, else higher than the rank of each base. One that can have several bases
- *    has some room below, so that a deeper one can be added later.
+ *  - rank: 0 for a backend, else higher than the rank of each base; 1 + the highest of the bases
+ * that it has or ever had.
  */
 #pragma once
 

@@ -102,14 +102,14 @@ struct bio {
 	int32_t status; /* 0 or -errno, valid on the way up */
 	uint32_t need;  /* BIO_CAP bits, from op and flags */
 	uint32_t spare2;
-	uint64_t submit_ns;       /* loop_now_ns at submit */
+	uint64_t submit_ns; /* loop_now_ns at submit */
 	union {
 		struct bio_extent extent;       /* BIO_BLOCK_STATUS only */
 		struct loop_extent loop_extent; /* the same, while a backend asks loop.h */
 	};
-	bio_fn done;              /* the owner's */
-	void *arg;                /* the owner's */
-	uint64_t spare3[2];       /* frames begin on a cache line when the bio does */
+	bio_fn done;        /* the owner's */
+	void *arg;          /* the owner's */
+	uint64_t spare3[2]; /* frames begin on a cache line when the bio does */
 	struct bio_frame frames[BIO_FRAMES_MAX];
 };
 _Static_assert(offsetof(struct bio, frames) == 2 * CACHE_LINE_BYTES, "the head is two cache lines");
