@@ -5,14 +5,14 @@
 #include <string.h>
 
 static const char *const op_names[BIO_OPS] = {
-	[BIO_READ] = "read",
-	[BIO_WRITE] = "write",
-	[BIO_FLUSH] = "flush",
-	[BIO_UNMAP] = "unmap",
-	[BIO_WRITE_ZEROES] = "write_zeroes",
-	[BIO_COMPARE] = "compare",
-	[BIO_RESET] = "reset",
-	[BIO_BLOCK_STATUS] = "block_status",
+        [BIO_READ] = "read",
+        [BIO_WRITE] = "write",
+        [BIO_FLUSH] = "flush",
+        [BIO_UNMAP] = "unmap",
+        [BIO_WRITE_ZEROES] = "write_zeroes",
+        [BIO_COMPARE] = "compare",
+        [BIO_RESET] = "reset",
+        [BIO_BLOCK_STATUS] = "block_status",
 };
 
 const char *bio_op_name(enum bio_op op)
@@ -117,12 +117,12 @@ void bio_refuse(struct bio *bio, int status)
  */
 
 static const uint8_t flags_allowed[BIO_OPS] = {
-	[BIO_READ] = BIO_RANGE_OWNER,
-	[BIO_WRITE] = BIO_FUA | BIO_RANGE_OWNER,
-	[BIO_UNMAP] = BIO_RANGE_OWNER,
-	[BIO_WRITE_ZEROES] = BIO_FUA | BIO_NO_UNMAP | BIO_RANGE_OWNER,
-	[BIO_COMPARE] = BIO_RANGE_OWNER,
-	[BIO_BLOCK_STATUS] = BIO_RANGE_OWNER,
+        [BIO_READ] = BIO_RANGE_OWNER,
+        [BIO_WRITE] = BIO_FUA | BIO_RANGE_OWNER,
+        [BIO_UNMAP] = BIO_RANGE_OWNER,
+        [BIO_WRITE_ZEROES] = BIO_FUA | BIO_NO_UNMAP | BIO_RANGE_OWNER,
+        [BIO_COMPARE] = BIO_RANGE_OWNER,
+        [BIO_BLOCK_STATUS] = BIO_RANGE_OWNER,
 };
 
 static bool has_data(const struct bio *bio, uint64_t bytes)
@@ -145,18 +145,18 @@ static int check(const struct bdev *bdev, const struct bio *bio, uint64_t offset
 	uint64_t size_blocks = bdev_num_blocks(bdev);
 
 	if (unlikely(
-		    bio->num_blocks > size_blocks || offset_blocks > size_blocks - bio->num_blocks))
+	            bio->num_blocks > size_blocks || offset_blocks > size_blocks - bio->num_blocks))
 		return -EINVAL;
 	if (unlikely(bio->num_blocks == 0))
 		return bio->op == BIO_BLOCK_STATUS ? -EINVAL : 1;
 	if ((BIO_CAP(bio->op) & OPS_WITH_DATA) &&
-		unlikely(!has_data(bio, bio->num_blocks << bdev->block_shift)))
+	        unlikely(!has_data(bio, bio->num_blocks << bdev->block_shift)))
 		return -EINVAL;
 	return 0;
 }
 
 static inline void submit(
-	struct bdev *bdev, struct bio *bio, uint64_t offset_blocks, bool may_write)
+        struct bdev *bdev, struct bio *bio, uint64_t offset_blocks, bool may_write)
 {
 	struct loop *loop = loop_self();
 	int status;

@@ -34,7 +34,7 @@ enum bio_op {
 	BIO_READ,
 	BIO_WRITE,
 	BIO_FLUSH,        /* all writes that completed before it was submitted become durable; range
-			     ignored */
+	                     ignored */
 	BIO_UNMAP,        /* contents become undefined until written: old data or zeroes */
 	BIO_WRITE_ZEROES, /* reads as zeroes afterwards */
 	BIO_COMPARE,      /* -EILSEQ when the data differs */
@@ -55,8 +55,8 @@ enum bio_flags {
 #define BIO_CAP_FUA (1U << 16)
 #define BIO_CAPS_DATA                                                                              \
 	(BIO_CAP(BIO_READ) | BIO_CAP(BIO_WRITE) | BIO_CAP(BIO_FLUSH) | BIO_CAP(BIO_UNMAP) |        \
-		BIO_CAP(BIO_WRITE_ZEROES) | BIO_CAP(BIO_COMPARE) | BIO_CAP(BIO_RESET) |            \
-		BIO_CAP(BIO_BLOCK_STATUS))
+	        BIO_CAP(BIO_WRITE_ZEROES) | BIO_CAP(BIO_COMPARE) | BIO_CAP(BIO_RESET) |            \
+	        BIO_CAP(BIO_BLOCK_STATUS))
 #define BIO_CAPS_ALL (BIO_CAPS_DATA | BIO_CAP_FUA)
 
 typedef void (*bio_fn)(struct bio *bio);
@@ -88,7 +88,7 @@ struct bio_extent {
 
 struct bio {
 	struct loop_task task;   /* the core's queue link while it is below bio_submit; free for the
-				    owner otherwise */
+	                            owner otherwise */
 	struct bio_frame *frame; /* of the layer that holds it */
 	struct loop *loop;
 	uint64_t num_blocks;
@@ -102,14 +102,14 @@ struct bio {
 	int32_t status; /* 0 or -errno, valid on the way up */
 	uint32_t need;  /* BIO_CAP bits, from op and flags */
 	uint32_t spare2;
-	uint64_t submit_ns;       /* loop_now_ns at submit */
+	uint64_t submit_ns; /* loop_now_ns at submit */
 	union {
 		struct bio_extent extent;       /* BIO_BLOCK_STATUS only */
 		struct loop_extent loop_extent; /* the same, while a backend asks loop.h */
 	};
-	bio_fn done;              /* the owner's */
-	void *arg;                /* the owner's */
-	uint64_t spare3[2];       /* frames begin on a cache line when the bio does */
+	bio_fn done;        /* the owner's */
+	void *arg;          /* the owner's */
+	uint64_t spare3[2]; /* frames begin on a cache line when the bio does */
 	struct bio_frame frames[BIO_FRAMES_MAX];
 };
 _Static_assert(offsetof(struct bio, frames) == 2 * CACHE_LINE_BYTES, "the head is two cache lines");
@@ -122,7 +122,7 @@ _Static_assert(offsetof(struct bio, frames) == 2 * CACHE_LINE_BYTES, "the head i
  * data iov is NULL and iovcnt 0; for FLUSH and RESET offset and length are ignored (0, 0 is fine).
  */
 static inline void bio_init(struct bio *bio, enum bio_op op, const struct iovec *iov,
-	uint32_t iovcnt, uint64_t num_blocks, bio_fn done, void *arg)
+        uint32_t iovcnt, uint64_t num_blocks, bio_fn done, void *arg)
 {
 	bio->op = (uint8_t)op;
 	bio->flags = 0;
@@ -188,7 +188,7 @@ static inline void *bdev_priv(const struct bdev *bdev);
  * step. The caller has made sure that the range lies within base.
  */
 static inline void bio_forward(
-	struct bio *bio, struct bdev *base, uint64_t offset_blocks, bio_fn done);
+        struct bio *bio, struct bdev *base, uint64_t offset_blocks, bio_fn done);
 
 /* The layer that holds the bio is done with it. status is 0 or -errno. */
 static inline void bio_complete(struct bio *bio, int status);
@@ -222,7 +222,7 @@ bool bio_split_begin(struct bio *parent, unsigned n, bio_fn again) must_check;
  */
 typedef bool (*bio_child_fn)(struct bio *child);
 void bio_split_add(struct bio *parent, struct bdev *base, uint64_t offset_blocks,
-	uint64_t num_blocks, uint64_t skip_bytes, bio_child_fn child_done);
+        uint64_t num_blocks, uint64_t skip_bytes, bio_child_fn child_done);
 void bio_split_end(struct bio *parent, bio_fn done);
 /*
  * The long form of add: a child with op, flags and data view as the parent's (at skip 0), to be
@@ -232,7 +232,7 @@ void bio_split_end(struct bio *parent, bio_fn done);
 struct bio *bio_split_prepare(struct bio *parent, bio_child_fn child_done);
 struct iovec *bio_child_iovs(struct bio *child, unsigned n);
 void bio_child_submit(
-	struct bio *child, struct bdev *base, uint64_t offset_blocks, uint64_t num_blocks);
+        struct bio *child, struct bdev *base, uint64_t offset_blocks, uint64_t num_blocks);
 void bio_child_restart(struct bio *child, struct bdev *base, uint64_t offset_blocks);
 struct bio *bio_child_parent(const struct bio *child);
 /* A word of the layer's own in each child, e.g. which member it went to. */
@@ -263,6 +263,6 @@ int bio_compare_data(const struct bio *bio, uint64_t skip_bytes, const void *wit
  * through *exact without copying.
  */
 unsigned bio_iovs(
-	const struct bio *bio, struct iovec *out, unsigned max, const struct iovec **exact);
+        const struct bio *bio, struct iovec *out, unsigned max, const struct iovec **exact);
 
 const char *bio_op_name(enum bio_op op);

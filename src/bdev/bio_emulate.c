@@ -97,13 +97,13 @@ static void submit_piece(struct bio *bio, struct bio_child *child, uint64_t end)
 	if (how & HOW_ZEROES) {
 		child->bio.flags &= (uint8_t)~BIO_NO_UNMAP;
 		*bio_child_iovs(&child->bio, 1) = (struct iovec){
-			.iov_base = (void *)(uintptr_t)zeroes, .iov_len = n << shift};
+		        .iov_base = (void *)(uintptr_t)zeroes, .iov_len = n << shift};
 	} else if (how & HOW_BOUNCE) {
 		char *buffer = bio->frame->bounce;
 
 		*bio_child_iovs(&child->bio, 1) = (struct iovec){
-			.iov_base = buffer + ((pos - chunk_start(bio, pos + 1)) << shift),
-			.iov_len = n << shift};
+		        .iov_base = buffer + ((pos - chunk_start(bio, pos + 1)) << shift),
+		        .iov_len = n << shift};
 	} else if (bio->iovcnt > 0) {
 		bio_child_slice(child, bio, pos << shift);
 	}
@@ -257,7 +257,7 @@ void bio_emulate(struct bio *bio, uint32_t missing)
 	}
 	/* A cut could fall on an address that is not aligned when a block is smaller than that. */
 	if ((bio->need & OPS_WITH_DATA) &&
-		(!bio_is_aligned(bio, limits) || limits->address_mask > limits->len_mask))
+	        (!bio_is_aligned(bio, limits) || limits->address_mask > limits->len_mask))
 		how |= HOW_BOUNCE;
 	bio->frame->tries = (uint8_t)how;
 	*position(bio) = 0;

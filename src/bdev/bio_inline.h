@@ -35,7 +35,7 @@ enum bio_frame_flags {
 
 /* Takes a frame for the bdev, counted in flight. */
 static inline void bio_push(
-	struct bio *bio, struct bdev *bdev, struct bdev_loop *bl, uint64_t offset_blocks)
+        struct bio *bio, struct bdev *bdev, struct bdev_loop *bl, uint64_t offset_blocks)
 {
 	struct bio_frame *frame = ++bio->frame;
 
@@ -63,7 +63,7 @@ static inline void bio_enter(struct bio *bio, struct bdev *bdev, uint64_t offset
 }
 
 static inline void bio_forward(
-	struct bio *bio, struct bdev *base, uint64_t offset_blocks, bio_fn done)
+        struct bio *bio, struct bdev *base, uint64_t offset_blocks, bio_fn done)
 {
 	BELLOWS_CHECKED(bio->check == BIO_HELD && !(bio->frame->flags & FRAME_SPLIT));
 	bio->frame->done = done;

@@ -81,7 +81,7 @@ struct bio *bio_split_prepare(struct bio *parent, bio_child_fn fn)
 	child->fn = fn;
 	child->tag = 0;
 	bio_init(
-		bio, parent->op, parent->iov, parent->iovcnt, parent->num_blocks, child_done, NULL);
+	        bio, parent->op, parent->iov, parent->iovcnt, parent->num_blocks, child_done, NULL);
 	bio->iov_skip_bytes = parent->iov_skip_bytes;
 	bio->flags = parent->flags & (uint8_t)~BIO_RANGE_OWNER;
 	bio->loop = parent->loop;
@@ -100,7 +100,7 @@ static void start(struct bio *bio, uint64_t num_blocks)
 }
 
 void bio_child_submit(
-	struct bio *child, struct bdev *base, uint64_t offset_blocks, uint64_t num_blocks)
+        struct bio *child, struct bdev *base, uint64_t offset_blocks, uint64_t num_blocks)
 {
 	start(child, num_blocks);
 	bio_enter(child, base, offset_blocks);
@@ -129,7 +129,7 @@ void bio_child_restart(struct bio *child, struct bdev *base, uint64_t offset_blo
 }
 
 void bio_split_add(struct bio *parent, struct bdev *base, uint64_t offset_blocks,
-	uint64_t num_blocks, uint64_t skip_bytes, bio_child_fn fn)
+        uint64_t num_blocks, uint64_t skip_bytes, bio_child_fn fn)
 {
 	struct bio *child = bio_split_prepare(parent, fn);
 
