@@ -107,6 +107,7 @@ enum run_without {
 enum run_scenario {
 	SCENARIO_RANDOM,
 	SCENARIO_PLAIN,  /* reads and writes only, no crash: for speed */
+	SCENARIO_EMPTY, /* nothing at all: what the process keeps for good is no leak */
 	SCENARIO_SCRIPT, /* the fixed steps of the exhaustive mode */
 };
 
@@ -133,6 +134,8 @@ struct run {
 	/* drawn at the start */
 	unsigned data_loops, depth, step_max_blocks;
 	bool faulty; /* disks fail in this run */
+
+	uint64_t kept_allocations; /* of an empty life; constant */
 
 	/* survives lives */
 	uint32_t seq;

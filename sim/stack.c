@@ -38,17 +38,23 @@ const struct sim_module *sim_module_find(const char *name)
 /* ---- drawing -----------------------------------------------------------------------------------
  */
 
+/* A module that this build leaves out has its entry here all the same. */
+static bool usable(const struct sim_module *m, bool backend)
+{
+	return (m->bases_max == 0) == backend && bdev_module_find(m->name);
+}
+
 static const struct sim_module *draw_module(struct rng *rng, bool backend)
 {
 	uint64_t sum = 0, r;
 
 	for (const struct sim_module *m = modules; m; m = m->next)
-		sum += (m->bases_max == 0) == backend ? m->weight : 0;
+		sum += usable(m, backend) ? m->weight : 0;
 	if (sum == 0)
 		return NULL;
 	r = rng_below(rng, sum);
 	for (const struct sim_module *m = modules; m; m = m->next) {
-		if ((m->bases_max == 0) != backend)
+		if (!usable(m, backend))
 			continue;
 		if (r < m->weight)
 			return m;
