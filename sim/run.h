@@ -27,6 +27,7 @@ enum sim_claims {
 	SIM_REDUNDANT = 1 << 4, /* serves on with its bases' faults; see tolerates */
 	SIM_RELAID =
 	        1 << 6, /* created again over a base of another size, its data lies elsewhere */
+	SIM_LISTED = 1 << 7, /* keeps its entry until it is deleted by name */
 	SIM_SELF_FOUND = 1 << 5, /* comes back by itself (examine) after a restart */
 };
 
@@ -215,6 +216,8 @@ void stack_build(void (*done)(void));
 typedef void (*stack_done_fn)(void *arg, bool ok);
 void stack_create_node(struct run_node *node, stack_done_fn done, void *arg);
 void stack_delete_node(struct run_node *node, stack_done_fn done, void *arg);
+/* Deletes what would be kept for a base that may come back; then calls done. */
+void stack_unlist(void (*done)(void));
 struct run_node *stack_node_of(const struct bdev *bdev);
 unsigned stack_claims(const struct bdev *bdev);
 /* What holds for a bdev by all that it stands on. */
@@ -222,6 +225,7 @@ enum model_kept stack_kept(const struct bdev *bdev);
 bool stack_fails(const struct bdev *bdev);
 bool stack_faulty(const struct bdev *bdev);
 bool stack_repeatable(const struct bdev *bdev);
+bool stack_relaid(const struct bdev *bdev);
 bool stack_fresh(const struct bdev *bdev);
 struct sim_file *stack_file(const struct bdev *bdev);
 /* No bdev is larger than what backs it; quiet: sizes are what they must be. */
