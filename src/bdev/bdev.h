@@ -15,8 +15,8 @@
  *    first.
  *  - Nothing is freed while a bio is in flight in it. Removal marks, tells the holders, waits,
  * sweeps.
- *  - rank: 0 for a backend, else higher than the rank of each base; 1 + the highest of the bases that
- *    it has or ever had.
+ *  - rank: 0 for a backend, else higher than the rank of each base; 1 + the highest of the bases
+ * that it has or ever had.
  */
 #pragma once
 
@@ -89,6 +89,18 @@ static inline void bdev_done_call(struct bdev_done done, const struct err *err)
 	done.fn(done.arg, err);
 }
 
+/* What an example of a bdev is to be made of. */
+struct bdev_example {
+	unsigned variant; /* from 0 */
+	const char *name; /* may be ignored by a module that makes up its names */
+	const char *const *bases;
+	unsigned num_bases;
+	/* For backends: the size, and a scratch file of that size, which the test removes. */
+	uint64_t num_blocks;
+	uint32_t block_bytes;
+	const char *scratch_path;
+};
+
 /*
  * One kind of bdev. All slots run on the control loop except submit, which runs on the loop of the
  * bio. Every slot that is left out means "pass through" or "nothing to do".
@@ -107,8 +119,9 @@ struct bdev_module {
 	bool splits;                /* uses bio_split_*: a new frame stack begins below */
 	bool shares_base; /* several bdevs of this module may stand on one base, each on its
 	                     own part of it (split, gpt, volumes); others still may not */
-	const struct rpc_method *methods; /* methods beside (or instead of) the generated ones */
-	bool no_generated_methods;        /* create and delete stand in `methods` */
+	/* Methods beside the generated ones; one with a generated one's name takes its place. */
+	const struct rpc_method *methods;
+	bool no_generated_methods; /* no bdev_<name>_create and _delete are made up */
 
 	/* Required with more than one base and for a backend; else the geometry of the base. Pure:
 	 * reads priv and in, writes out, which arrives as a copy of the first present base (or
@@ -164,6 +177,12 @@ struct bdev_module {
 	json_t *(*save)(const struct bdev *bdev);
 	/* The same for options of the module as a whole, written before its bdevs. */
 	json_t *(*save_module)(void);
+	/* The core stops and all bdevs are gone: forget what the module keeps beside them. */
+	void (*stop)(void);
+	/* What a user might call to create such a bdev, as save writes it: for the tests that loop
+	 * over all modules. A new reference, or NULL: no further variant. Left out: the generated
+	 * create method without parameters of its own. */
+	json_t *(*example)(const struct bdev_example *wanted);
 
 	struct list link; /* the core's */
 };
@@ -280,8 +299,9 @@ struct bdev_spec {
 	unsigned num_bases;
 	const void *params; /* copied to the head of priv */
 	size_t params_bytes;
-	void (*free_params)(void *params); /* NULL: plain bytes; releases what params points to,
-	                                      after destroy */
+	/* NULL: plain bytes. Releases what params points to: after destroy, or when the creation
+	 * fails or is cancelled. From the call of bdev_create on it belongs to the core. */
+	void (*free_params)(const struct bdev_module *module, void *params);
 	uint64_t own_blocks;
 	bool wait_for_bases; /* absent bases: succeed now, create when they appear */
 	bool without_absent; /* absent bases: create without them (at least one is there); each is

@@ -136,7 +136,7 @@ static void leave_spec(struct bdev *bdev)
 	if (params && again)
 		spec_take_params(spec, params);
 	else if (params && spec->free_params)
-		spec->free_params(bdev->priv);
+		spec->free_params(spec->module, bdev->priv);
 	if (!again) {
 		spec->params = NULL;
 		spec_free(spec);

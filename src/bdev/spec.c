@@ -67,7 +67,7 @@ void spec_free(struct bdev_spec *spec)
 	void *params = (void *)(uintptr_t)spec->params;
 
 	if (params && spec->free_params)
-		spec->free_params(params);
+		spec->free_params(spec->module, params);
 	free(params);
 	free((char *)(uintptr_t)spec->name);
 	free((char *)(uintptr_t)spec->method);

@@ -51,6 +51,17 @@ static inline void test_turn(void)
 			test_turn();                                                               \
 	} while (0)
 
+/* Some turns without sleeping, for what must not happen. */
+static inline void test_turns(unsigned turns)
+{
+	struct uring_loop *l = uring_of(loop_self());
+
+	for (unsigned i = 0; i < turns; i++) {
+		uring_enter(l, false, 0);
+		uring_turn(l);
+	}
+}
+
 static inline int test_op_wait(struct test_op *t)
 {
 	/* Never from inside the function that starts it. */
