@@ -57,7 +57,8 @@ struct bdev_geometry {
 	                           */
 	uint32_t max_transfer_blocks;        /* 0: any. The core splits */
 	uint32_t optimal_io_boundary_blocks; /* 0: none. Advice, shown to clients */
-	bool split_on_boundary; /* the core splits data operations at optimal_io_boundary_blocks */
+	bool split_on_boundary; /* the core splits at optimal_io_boundary_blocks whatever has a
+	                           range; buf_align_bytes is at most a block then */
 	uint32_t preferred_write_granularity_blocks, preferred_write_alignment_blocks;
 	uint32_t optimal_write_blocks;
 	uint32_t preferred_unmap_granularity_blocks, preferred_unmap_alignment_blocks;
