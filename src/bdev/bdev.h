@@ -184,6 +184,7 @@ struct bdev_module {
 	 * over all modules. A new reference, or NULL: no further variant. Left out: the generated
 	 * create method without parameters of its own. */
 	json_t *(*example)(const struct bdev_example *wanted);
+	bool keeps_no_data; /* what is written is lost (null): tests compare nothing */
 
 	struct list link; /* the core's */
 };
