@@ -59,7 +59,7 @@ const struct cli_verb cli_verbs[] = {
         {
                 .name = "tree",
                 .synopsis = "[NAME]",
-                .summary = "Show the stack: what stands on what, and why each size is what it is",
+                .summary = "Show what stands on what, and why each size is what it is",
                 .help = "Backends are at the left margin; what stands on a bdev is below it, one\n"
                         "step to the right, and so are the exports and jobs that use it. With\n"
                         "NAME, only the stack that this bdev is part of. Creations that wait for\n"

@@ -38,17 +38,23 @@ const struct sim_module *sim_module_find(const char *name)
 /* ---- drawing -----------------------------------------------------------------------------------
  */
 
+/* A module that this build leaves out has its entry here all the same. */
+static bool usable(const struct sim_module *m, bool backend)
+{
+	return (m->bases_max == 0) == backend && bdev_module_find(m->name);
+}
+
 static const struct sim_module *draw_module(struct rng *rng, bool backend)
 {
 	uint64_t sum = 0, r;
 
 	for (const struct sim_module *m = modules; m; m = m->next)
-		sum += (m->bases_max == 0) == backend ? m->weight : 0;
+		sum += usable(m, backend) ? m->weight : 0;
 	if (sum == 0)
 		return NULL;
 	r = rng_below(rng, sum);
 	for (const struct sim_module *m = modules; m; m = m->next) {
-		if ((m->bases_max == 0) != backend)
+		if (!usable(m, backend))
 			continue;
 		if (r < m->weight)
 			return m;
@@ -228,6 +234,32 @@ void stack_delete_node(struct run_node *node, stack_done_fn done, void *arg)
 	        json_pack("{s:s}", key, name), done, arg);
 }
 
+static void (*unlisted)(void);
+
+static void unlist_next(void *arg, bool ok)
+{
+	(void)ok;
+	if (arg)
+		((struct run_node *)arg)->state = NODE_UP; /* the next life has it again */
+	for (unsigned i = arg ? (unsigned)((struct run_node *)arg - run->nodes) + 1 : 0;
+	        i < RUN_NODES_MAX; i++) {
+		struct run_node *node = &run->nodes[i];
+
+		if (node->state == NODE_UP &&
+		        (sim_module_find(node->module)->claims & SIM_LISTED)) {
+			stack_delete_node(node, unlist_next, node);
+			return;
+		}
+	}
+	unlisted();
+}
+
+void stack_unlist(void (*done)(void))
+{
+	unlisted = done;
+	unlist_next(NULL, true);
+}
+
 static struct {
 	void (*done)(void);
 	unsigned next;
@@ -390,6 +422,15 @@ bool stack_repeatable(const struct bdev *bdev)
 	for (unsigned i = 0; i < bdev->num_bases; i++)
 		repeatable &= !bdev->bases[i] || stack_repeatable(bdev->bases[i]);
 	return repeatable;
+}
+
+bool stack_relaid(const struct bdev *bdev)
+{
+	bool relaid = stack_claims(bdev) & SIM_RELAID;
+
+	for (unsigned i = 0; i < bdev->num_bases; i++)
+		relaid |= bdev->bases[i] && stack_relaid(bdev->bases[i]);
+	return relaid;
 }
 
 bool stack_fresh(const struct bdev *bdev)
