@@ -13,6 +13,24 @@ void bellows_assert_failed(const char *file, int line, const char *expr)
 	abort();
 }
 
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+/* A size that a user chose is refused, not the end: try_alloc_aligned. */
+const char *__asan_default_options(void);
+const char *__tsan_default_options(void);
+
+const char *__asan_default_options(void)
+{
+	return "allocator_may_return_null=1";
+}
+
+const char *__tsan_default_options(void)
+{
+	return "allocator_may_return_null=1";
+}
+#endif
+#endif
+
 static _Noreturn void out_of_memory(size_t bytes)
 {
 	fprintf(stderr, "out of memory: %zu bytes could not be allocated\n", bytes);

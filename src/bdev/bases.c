@@ -9,8 +9,7 @@
 #include "base/log.h"
 #include "bdev/control.h"
 
-/* ---- going ------------------------------------------------------------------------------------
- */
+/* ---- going ---- */
 
 static void answer_op(struct base_slot *slot, const struct err *err)
 {
@@ -116,8 +115,7 @@ void bdev_base_detach(struct bdev *bdev, unsigned index, struct bdev_done done)
 		base_detach(&bdev->graph->slots[index], true, done);
 }
 
-/* ---- coming -----------------------------------------------------------------------------------
- */
+/* ---- coming ---- */
 
 struct attach {
 	struct job job;
@@ -126,37 +124,42 @@ struct attach {
 	struct bdev_done done;
 };
 
-static int check_frames(struct bdev *bdev, const struct bdev *base, bool set, struct err *err)
-{
-	unsigned count;
-	autofree struct bdev **above = graph_above(bdev, &count);
-	autofree unsigned *frames = xcalloc(count, sizeof(unsigned));
-	uint64_t stamp = bdevs.stamp;
+struct depth {
+	unsigned rank, frames;
+};
 
+static void stand_on(const struct bdev *layer, struct depth below, struct depth *d)
+{
+	if (below.rank + 1 > d->rank)
+		d->rank = below.rank + 1;
+	if (!layer->module->splits && below.frames + 1 > d->frames)
+		d->frames = below.frames + 1;
+}
+
+/* Depths of bdev and all above it (as graph_above has them) if base were one of its bases. */
+static int depths_with(const struct bdev *base, struct bdev *const *above, unsigned count,
+        struct depth *depths, struct err *err)
+{
 	for (unsigned i = 0; i < count; i++) {
 		const struct bdev *layer = above[i];
+		struct depth d = {.rank = layer->rank, .frames = layer->frames};
 
-		frames[i] = layer->frames;
-		if (layer->module->splits)
-			continue;
-		if (i == 0 && base->frames + 1 > frames[0])
-			frames[0] = base->frames + 1;
-		for (unsigned k = 0; k < layer->num_bases; k++) {
-			const struct bdev *below = layer->graph->slots[k].base;
+		if (i == 0)
+			stand_on(layer, (struct depth){base->rank, base->frames}, &d);
+		for (unsigned k = 0; i > 0 && k < layer->num_bases; k++) {
+			const struct bdev *b = layer->graph->slots[k].base;
 
-			if (below && below->graph->visited == stamp &&
-			        frames[below->graph->place] + 1 > frames[i])
-				frames[i] = frames[below->graph->place] + 1;
+			if (b && b->graph->place < i && above[b->graph->place] == b)
+				stand_on(layer, depths[b->graph->place], &d);
 		}
-		if (frames[i] > BDEV_FRAMES_MAX)
+		if (d.frames > BDEV_FRAMES_MAX || d.rank >= BDEV_RANKS_MAX)
 			return err_set(err, -EMLINK,
-			        "with base '%s', '%s' would be layer %u of a stack that can have "
-			        "%d "
-			        "between two layers that split requests",
-			        base->name, layer->name, frames[i], BDEV_FRAMES_MAX);
+			        "with base '%s' below it, '%s' would stand too high in its stack: "
+			        "layer %u of %d, or %u of %d since the last that splits requests",
+			        base->name, layer->name, d.rank + 1, BDEV_RANKS_MAX, d.frames,
+			        BDEV_FRAMES_MAX);
+		depths[i] = d;
 	}
-	for (unsigned i = 0; set && i < count; i++)
-		above[i]->frames = frames[i];
 	return 0;
 }
 
@@ -169,13 +172,10 @@ static int may_attach(struct bdev *bdev, unsigned index, struct bdev *base, stru
 		        err, -EEXIST, "'%s' has no free slot %u for a base", bdev->name, index);
 	if (graph_stands_on(base, bdev))
 		return err_set(err, -ELOOP, "'%s' stands on '%s' itself", base->name, bdev->name);
-	if (base->rank >= bdev->rank)
-		return err_set(err, -EMLINK,
-		        "'%s' has too many layers of its own to become a base of '%s': it is at "
-		        "rank "
-		        "%u, and must be below %u",
-		        base->name, bdev->name, base->rank, bdev->rank);
-	int rc = check_frames(bdev, base, false, err);
+	unsigned count;
+	autofree struct bdev **above = graph_above(bdev, &count);
+	autofree struct depth *depths = xcalloc(count, sizeof(*depths));
+	int rc = depths_with(base, above, count, depths, err);
 
 	return rc != 0 ? rc : graph_may_claim(base, bdev->module, NULL, err);
 }
@@ -217,16 +217,15 @@ static void returned(void *arg, const struct err *err)
 	attach_end(attach, NULL);
 }
 
+/* The parent is quiet, or could not be made so. */
 static void attach_quiet(void *arg, const struct err *err)
 {
 	struct attach *attach = arg;
 	struct base_slot *slot = attach->slot;
-	struct bdev *parent = slot->parent, *base = slot->base;
-	struct err none = ERR_NONE;
+	struct bdev *parent = slot->parent;
 
 	if (!err) {
-		check_frames(parent, base, true, &none);
-		parent->bases[slot->index] = base;
+		parent->bases[slot->index] = slot->base;
 		bdev_unquiesce(parent);
 	} else {
 		graph_release(slot);
@@ -239,11 +238,44 @@ static void attach_quiet(void *arg, const struct err *err)
 		        step_begin(parent, "taking back a base", returned, attach));
 }
 
+/*
+ * Whoever would stand too low for its new base is raised first, from the top, since child pools are
+ * per rank and a layer may only wait for pools below its own.
+ */
+static void attach_raise(void *arg, const struct err *err)
+{
+	struct attach *attach = arg;
+	struct base_slot *slot = attach->slot;
+	struct bdev *parent = slot->parent;
+	struct err reason = ERR_NONE;
+	unsigned count;
+	autofree struct bdev **above = graph_above(parent, &count);
+	autofree struct depth *depths = xcalloc(count, sizeof(*depths));
+
+	if (err)
+		reason = *err;
+	else
+		depths_with(slot->base, above, count, depths, &reason);
+	for (unsigned i = count; i-- > 0 && reason.code == 0;) {
+		struct bdev *layer = above[i];
+
+		layer->frames = depths[i].frames;
+		if (depths[i].rank <= layer->rank)
+			continue;
+		layer->rank = depths[i].rank;
+		bdev_publish_geometry(layer, &layer->geometry,
+		        step_begin(layer, "taking a higher rank", attach_raise, attach));
+		return;
+	}
+	if (reason.code)
+		attach_quiet(attach, &reason);
+	else
+		step_quiesce(parent, attach_quiet, attach);
+}
+
 static void attach_run(struct job *job)
 {
-	struct attach *attach = container_of(job, struct attach, job);
-
-	step_quiesce(attach->slot->parent, attach_quiet, attach);
+	attach_raise(container_of(job, struct attach, job), NULL);
 }
 
 static void attach_start(

@@ -15,8 +15,8 @@
  *    first.
  *  - Nothing is freed while a bio is in flight in it. Removal marks, tells the holders, waits,
  * sweeps.
- *  - rank: 0 for a backend, else higher than the rank of each base. One that can have several bases
- *    has some room below, so that a deeper one can be added later.
+ *  - rank: 0 for a backend, else higher than the rank of each base; 1 + the highest of the bases
+ * that it has or ever had.
  */
 #pragma once
 
@@ -48,13 +48,13 @@ struct bdev_geometry {
 	uint64_t num_blocks;
 	uint32_t block_bytes;          /* power of two, 512..65536 */
 	uint32_t physical_block_bytes; /* what the device below can write without read-modify-write
-					*/
+	                                */
 	uint32_t caps;                 /* BIO_CAP bits that submit serves natively */
 	bool write_cache;              /* completed writes may be volatile until a flush */
 	bool rotational;
 	bool read_only;
 	uint32_t buf_align_bytes; /* memory alignment that data must have; 1: any. The core bounces
-				   */
+	                           */
 	uint32_t max_transfer_blocks;        /* 0: any. The core splits */
 	uint32_t optimal_io_boundary_blocks; /* 0: none. Advice, shown to clients */
 	bool split_on_boundary; /* the core splits data operations at optimal_io_boundary_blocks */
@@ -62,12 +62,12 @@ struct bdev_geometry {
 	uint32_t optimal_write_blocks;
 	uint32_t preferred_unmap_granularity_blocks, preferred_unmap_alignment_blocks;
 	char why[BDEV_WHY_MAX]; /* why num_blocks is what it is: "limited by Disk2; 400 GiB of Disk0
-				   unused" */
+	                           unused" */
 };
 
 struct bdev_geometry_in {
 	const struct bdev_geometry *bases; /* planned geometry of each base; .num_blocks 0 and
-					      .block_bytes 0: missing */
+	                                      .block_bytes 0: missing */
 	unsigned num_bases;
 	/* What this bdev itself was asked to be: for a backend the size of its storage, present or
 	 * planned; for others what the user chose, 0 if nothing. */
@@ -111,14 +111,14 @@ struct bdev_module {
 	const char *summary;           /* one line for help and the reference page */
 	unsigned bases_min, bases_max; /* 0,0: a backend */
 	const char
-		*base_param; /* name of the parameter that names the base; NULL: "base_bdev_name" */
+	        *base_param; /* name of the parameter that names the base; NULL: "base_bdev_name" */
 	size_t priv_bytes;   /* private part, zeroed; its head is what params decodes into */
 	const struct param *params; /* parameters of its own, beside name, base and uuid; ends with
-				       a zero entry */
+	                               a zero entry */
 	size_t loop_state_bytes;    /* zeroed state per loop, see bdev_loop_state */
 	bool splits;                /* uses bio_split_*: a new frame stack begins below */
-	bool shares_base;           /* several bdevs of this module may stand on one base, each on its
-	                               own part of it (split, gpt, volumes); others still may not */
+	bool shares_base; /* several bdevs of this module may stand on one base, each on its
+	                     own part of it (split, gpt, volumes); others still may not */
 	/* Methods beside the generated ones; one with a generated one's name takes its place. */
 	const struct rpc_method *methods;
 	bool no_generated_methods; /* no bdev_<name>_create and _delete are made up */
@@ -127,7 +127,7 @@ struct bdev_module {
 	 * reads priv and in, writes out, which arrives as a copy of the first present base (or
 	 * zeroed). */
 	int (*geometry)(const struct bdev *bdev, const struct bdev_geometry_in *in,
-		struct bdev_geometry *out, struct err *err);
+	        struct bdev_geometry *out, struct err *err);
 
 	/* Left out: forward everything to the base. A module that has a submit is only given the
 	 * operations in its geometry's caps; the core emulates or refuses the others. */
@@ -145,11 +145,11 @@ struct bdev_module {
 
 	/* Write and flush what must be on disk before the planned geometry may be published. */
 	void (*persist)(
-		struct bdev *bdev, const struct bdev_geometry *planned, struct bdev_done done);
+	        struct bdev *bdev, const struct bdev_geometry *planned, struct bdev_done done);
 	/* Left out: agrees. 0, or an error with the reason why it refuses the planned geometry now.
 	 */
 	int (*may_resize)(
-		const struct bdev *bdev, const struct bdev_geometry *planned, struct err *err);
+	        const struct bdev *bdev, const struct bdev_geometry *planned, struct err *err);
 	/* The planned geometry has been published; bdev->geometry is the new one. */
 	void (*resized)(struct bdev *bdev, uint64_t old_blocks);
 	/* A bdev whose size a user may choose (backends; volumes): make the storage own_blocks
@@ -157,12 +157,12 @@ struct bdev_module {
 	 * published, when shrinking after. */
 	void (*resize)(struct bdev *bdev, uint64_t own_blocks, struct bdev_done done);
 
-	/* A base went away / came back, known by name or UUID. Without base_lost the bdev is removed
-	 * too. base_lost lets go of the base: when done is called nothing new is sent to it; the core
-	 * then sets bases[base_index] to NULL under quiesce. done with an error removes this bdev.
-	 * Before base_returned the core sets bases[base_index]; whether it may be used is the
-	 * module's to find out; done with an error takes it out again. Either may come at any time,
-	 * but not both at once for one base. */
+	/* A base went away / came back, known by name or UUID. Without base_lost the bdev is
+	 * removed too. base_lost lets go of the base: when done is called nothing new is sent to
+	 * it; the core then sets bases[base_index] to NULL under quiesce. done with an error
+	 * removes this bdev. Before base_returned the core sets bases[base_index]; whether it may
+	 * be used is the module's to find out; done with an error takes it out again. Either may
+	 * come at any time, but not both at once for one base. */
 	void (*base_lost)(struct bdev *bdev, unsigned base_index, struct bdev_done done);
 	void (*base_returned)(struct bdev *bdev, unsigned base_index, struct bdev_done done);
 
@@ -177,6 +177,8 @@ struct bdev_module {
 	json_t *(*save)(const struct bdev *bdev);
 	/* The same for options of the module as a whole, written before its bdevs. */
 	json_t *(*save_module)(void);
+	/* The core stops and all bdevs are gone: forget what the module keeps beside them. */
+	void (*stop)(void);
 	/* What a user might call to create such a bdev, as save writes it: for the tests that loop
 	 * over all modules. A new reference, or NULL: no further variant. Left out: the generated
 	 * create method without parameters of its own. */
@@ -206,7 +208,7 @@ enum bdev_state {
 	BDEV_CREATING, /* not visible; its module prepares it */
 	BDEV_ONLINE,   /* serves I/O */
 	BDEV_REMOVING, /* refuses new I/O; holders are being told; waits for the last bio and holder
-			*/
+	                */
 };
 
 /* Hot part per loop; owned by that loop. */
@@ -249,7 +251,7 @@ struct bdev {
 	/* control loop only from here */
 	unsigned rank;
 	unsigned
-		frames; /* depth of its frame stack: 1 + highest of the bases, 1 above a splitter */
+	        frames; /* depth of its frame stack: 1 + highest of the bases, 1 above a splitter */
 	enum bdev_state state;
 	char name[BDEV_NAME_MAX];
 	uuid_t uuid;
@@ -280,9 +282,9 @@ void bdev_set_own_blocks(struct bdev *bdev, uint64_t own_blocks);
  * in examine, create, persist, online. The deadline of the step applies.
  */
 void bdev_read_meta(struct bdev *bdev, uint64_t offset_blocks, uint64_t num_blocks, void *buf,
-	struct bdev_done done);
+        struct bdev_done done);
 void bdev_write_meta(struct bdev *bdev, uint64_t offset_blocks, uint64_t num_blocks,
-	const void *buf, struct bdev_done done);
+        const void *buf, struct bdev_done done);
 
 /* ---- graph (control loop) ----------------------------------------------------------------------
  */
@@ -328,14 +330,14 @@ void bdev_remove(struct bdev *bdev, struct bdev_done done);
 void bdev_gone(struct bdev *bdev, const char *why);
 
 /*
- * Members that come and go while the bdev lives on. attach puts an unclaimed base into an empty slot
- * (-EEXIST, -EPERM, -ELOOP, -EMLINK when it has too many layers of its own); the module decides when
- * it uses it. detach runs base_lost, then takes the base out, which is unclaimed afterwards and not
- * offered again; -EOPNOTSUPP for a module without base_lost. bases[index] changes under quiesce, and
- * the size is derived again.
+ * Members that come and go while the bdev lives on. attach puts an unclaimed base into an empty
+ * slot
+ * (-EEXIST, -EPERM, -ELOOP, -EMLINK when it has too many layers of its own); the module decides
+ * when it uses it. detach runs base_lost, then takes the base out, which is unclaimed afterwards
+ * and not offered again; -EOPNOTSUPP for a module without base_lost. bases[index] changes under
+ * quiesce, and the size is derived again.
  */
-void bdev_base_attach(
-        struct bdev *bdev, unsigned index, struct bdev *base, struct bdev_done done);
+void bdev_base_attach(struct bdev *bdev, unsigned index, struct bdev *base, struct bdev_done done);
 void bdev_base_detach(struct bdev *bdev, unsigned index, struct bdev_done done);
 
 /* By name, alias or UUID text. NULL: none that is visible. */
@@ -344,12 +346,12 @@ struct bdev *bdev_find(const char *name);
 struct bdev *bdev_next(const struct bdev *after);
 /* Calls fn(arg, bdev) once when a bdev of that name is online, or with NULL after timeout_ms. */
 void bdev_wait_for(
-	const char *name, uint64_t timeout_ms, void (*fn)(void *arg, struct bdev *bdev), void *arg);
+        const char *name, uint64_t timeout_ms, void (*fn)(void *arg, struct bdev *bdev), void *arg);
 /* Calls done when no examine is running or queued. */
 void bdev_wait_for_examine(struct bdev_done done);
 /* Creations that still wait for a base: calls fn for each with name, module and missing base. */
 void bdev_for_each_waiting(
-	void (*fn)(void *arg, const struct bdev_spec *spec, const char *missing), void *arg);
+        void (*fn)(void *arg, const struct bdev_spec *spec, const char *missing), void *arg);
 /* Drops a waiting creation; -ENODEV if there is none of that name. */
 int bdev_waiting_cancel(const char *name);
 /* What it was created from. params is the head of its priv; bases are as they were asked for. */
@@ -358,7 +360,7 @@ const struct bdev_spec *bdev_get_spec(const struct bdev *bdev);
 int bdev_add_alias(struct bdev *bdev, const char *alias, struct err *err);
 int bdev_remove_alias(struct bdev *bdev, const char *alias);
 const char *bdev_alias(
-	const struct bdev *bdev, unsigned i); /* NULL past the last; 0 is the UUID text */
+        const struct bdev *bdev, unsigned i); /* NULL past the last; 0 is the UUID text */
 bool bdev_is_claimed(const struct bdev *bdev);
 /* Parents standing on it; NULL past the last. */
 struct bdev *bdev_parent(const struct bdev *bdev, unsigned i);
@@ -369,8 +371,8 @@ struct bdev_options {
 	uint32_t step_timeout_ms;  /* deadline of every control step */
 	uint32_t stat_interval_ms; /* how often backends look at their storage's size */
 	uint32_t saved_values[4];  /* accepted for compatibility and saved: bdev_io_pool_size,
-				      bdev_io_cache_size,  iobuf_small_cache_size,
-				      iobuf_large_cache_size */
+	                              bdev_io_cache_size,  iobuf_small_cache_size,
+	                              iobuf_large_cache_size */
 };
 struct bdev_options *bdev_options(void);
 /* bdev_examine: allows the name although auto_examine is off, and examines it if it is there. */
@@ -399,11 +401,12 @@ void bdev_told(struct bdev_tell *tell, enum bdev_told told, unsigned clients);
 struct bdev_holder_ops {
 	const char *kind; /* "nbd export" */
 	/* A module that holds a bdev for itself (a volume store without volumes): bdevs of this
-	 * module may stand on it meanwhile, others and other writers may not. Left out: a target. */
+	 * module may stand on it meanwhile, others and other writers may not. Left out: a target.
+	 */
 	const struct bdev_module *module;
 	/* Required: the bdev has the new size; tell the clients, then bdev_told. */
 	void (*resized)(struct bdev_handle *handle, uint64_t old_blocks, uint64_t new_blocks,
-		struct bdev_tell *tell);
+	        struct bdev_tell *tell);
 	/* Required: stop submitting and close soon. */
 	void (*removed)(struct bdev_handle *handle);
 	/* Left out: refuses. 0 or an error with the reason. */
@@ -414,7 +417,7 @@ struct bdev_holder_ops {
  * -EPERM, on a read-only one -EROFS. Control loop; the handle's bio_submit may then be used on
  * every loop. */
 int bdev_open(struct bdev *bdev, bool write, const struct bdev_holder_ops *ops, const char *holder,
-	void *arg, struct bdev_handle **out, struct err *err) must_check;
+        void *arg, struct bdev_handle **out, struct err *err) must_check;
 /* No bio of this handle may be in flight on any loop. */
 void bdev_close(struct bdev_handle *handle);
 struct bdev *bdev_handle_bdev(const struct bdev_handle *handle);
@@ -506,7 +509,7 @@ struct bdev_stats {
 	struct bdev_op_stats op[BIO_OPS];
 };
 void bdev_get_stats(struct bdev *bdev, struct bdev_stats *sum, struct bdev_stats *per_loop,
-	struct bdev_done done);
+        struct bdev_done done);
 enum bdev_stats_reset {
 	BDEV_RESET_NONE,
 	BDEV_RESET_ALL,
@@ -527,7 +530,7 @@ struct bdev_histogram {
 	uint64_t *buckets;
 };
 void bdev_histogram_enable(
-	struct bdev *bdev, const struct bdev_histogram *config, struct bdev_done done);
+        struct bdev *bdev, const struct bdev_histogram *config, struct bdev_done done);
 void bdev_histogram_disable(struct bdev *bdev, struct bdev_done done);
 /* -ENOMEM when it is off (as the reference answers). The caller frees out->buckets. */
 void bdev_histogram_get(struct bdev *bdev, struct bdev_histogram *out, struct bdev_done done);
@@ -549,7 +552,7 @@ struct bdev_subscription *bdev_subscribe(bdev_event_fn fn, void *arg);
 void bdev_unsubscribe(struct bdev_subscription *subscription);
 /* Recent ones (the last 1024 are kept), from id on. fn returns false to stop. */
 void bdev_events_since(
-	uint64_t id, bool (*fn)(void *arg, const struct bdev_event *event), void *arg);
+        uint64_t id, bool (*fn)(void *arg, const struct bdev_event *event), void *arg);
 
 /*
  * Problems for `bellows status`: a sentence and what to do about it. Set again replaces, NULL text
@@ -557,7 +560,7 @@ void bdev_events_since(
  */
 void bdev_set_problem(struct bdev *bdev, const char *key, const char *text, const char *action);
 void bdev_for_each_problem(void (*fn)(void *arg, const struct bdev *bdev, const char *key,
-				   const char *text, const char *action),
-	void *arg);
+                                   const char *text, const char *action),
+        void *arg);
 
 #include "bdev/bio_inline.h"

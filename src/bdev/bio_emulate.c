@@ -35,7 +35,7 @@ static uint64_t *position(struct bio *bio)
 
 static const struct bio_limits *limits_of(const struct bio *bio)
 {
-	return &bio_bdev(bio)->loops[bio->loop->id].slow->limits;
+	return &bio_bdev_loop(bio, bio_bdev(bio))->slow->limits;
 }
 
 static uint64_t chunk_blocks(const struct bio *bio)
@@ -97,13 +97,13 @@ static void submit_piece(struct bio *bio, struct bio_child *child, uint64_t end)
 	if (how & HOW_ZEROES) {
 		child->bio.flags &= (uint8_t)~BIO_NO_UNMAP;
 		*bio_child_iovs(&child->bio, 1) = (struct iovec){
-			.iov_base = (void *)(uintptr_t)zeroes, .iov_len = n << shift};
+		        .iov_base = (void *)(uintptr_t)zeroes, .iov_len = n << shift};
 	} else if (how & HOW_BOUNCE) {
 		char *buffer = bio->frame->bounce;
 
 		*bio_child_iovs(&child->bio, 1) = (struct iovec){
-			.iov_base = buffer + ((pos - chunk_start(bio, pos + 1)) << shift),
-			.iov_len = n << shift};
+		        .iov_base = buffer + ((pos - chunk_start(bio, pos + 1)) << shift),
+		        .iov_len = n << shift};
 	} else if (bio->iovcnt > 0) {
 		bio_child_slice(child, bio, pos << shift);
 	}
@@ -184,7 +184,7 @@ static void chunk_done(struct bio *bio)
 static void run_chunk(struct bio *bio)
 {
 	unsigned shift = bio_bdev(bio)->block_shift;
-	struct bio_pool *pool = bio_bdev(bio)->loops[bio->loop->id].slow->pools[POOL_CORE];
+	struct bio_pool *pool = bio_bdev_loop(bio, bio_bdev(bio))->slow->pools[POOL_CORE];
 	uint64_t start = *position(bio), end = chunk_end(bio, start);
 	bool bounce = bio->frame->tries & HOW_BOUNCE;
 	unsigned n = PIECES_IN_FLIGHT;
@@ -227,7 +227,7 @@ static int answer(struct bio *bio, uint32_t missing, const struct bio_limits *li
 
 static bool lacks(const struct bio *bio, enum bio_op op)
 {
-	return bio_bdev(bio)->loops[bio->loop->id].lacks & BIO_CAP(op);
+	return bio_bdev_loop(bio, bio_bdev(bio))->lacks & BIO_CAP(op);
 }
 
 void bio_emulate(struct bio *bio, uint32_t missing)
@@ -257,7 +257,7 @@ void bio_emulate(struct bio *bio, uint32_t missing)
 	}
 	/* A cut could fall on an address that is not aligned when a block is smaller than that. */
 	if ((bio->need & OPS_WITH_DATA) &&
-		(!bio_is_aligned(bio, limits) || limits->address_mask > limits->len_mask))
+	        (!bio_is_aligned(bio, limits) || limits->address_mask > limits->len_mask))
 		how |= HOW_BOUNCE;
 	bio->frame->tries = (uint8_t)how;
 	*position(bio) = 0;

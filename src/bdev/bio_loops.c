@@ -17,19 +17,19 @@ static void set_limits(struct bio_limits *limits, const struct bdev_geometry *g,
 	BELLOWS_ASSERT(boundary % align_blocks == 0);
 	BELLOWS_ASSERT(max_transfer == 0 || max_transfer >= align_blocks);
 	*limits = (struct bio_limits){
-		.address_mask = align - 1,
-		.len_mask = (align < g->block_bytes ? align : g->block_bytes) - 1,
-		.max_transfer_blocks = max_transfer / align_blocks * align_blocks,
-		.boundary_blocks = boundary,
-		.write_cache = g->write_cache,
-		.read_only = g->read_only,
-		.check_range = check_range,
+	        .address_mask = align - 1,
+	        .len_mask = (align < g->block_bytes ? align : g->block_bytes) - 1,
+	        .max_transfer_blocks = max_transfer / align_blocks * align_blocks,
+	        .boundary_blocks = boundary,
+	        .write_cache = g->write_cache,
+	        .read_only = g->read_only,
+	        .check_range = check_range,
 	};
 }
 
 /* On the loop, or before there is any bio. */
 static void set_loop(struct bdev_loop *bl, unsigned loop_id, const struct bdev_geometry *g,
-	unsigned rank, bool check_range)
+        unsigned rank, bool check_range)
 {
 	struct bdev_slow *slow = bl->slow;
 	struct bio_limits *limits = &slow->limits;
@@ -41,7 +41,7 @@ static void set_loop(struct bdev_loop *bl, unsigned loop_id, const struct bdev_g
 	if (g->read_only)
 		bl->lacks |= WRITE_CAPS;
 	if (limits->address_mask || limits->max_transfer_blocks || limits->boundary_blocks ||
-		limits->check_range)
+	        limits->check_range)
 		bl->gate |= GATE_LIMITS;
 	else
 		bl->gate &= ~(uint32_t)GATE_LIMITS;
@@ -72,7 +72,7 @@ void bdev_loops_create(struct bdev *bdev)
 			bl->stats[op].latency_min_ns = UINT64_MAX;
 		if (state_bytes > 0) {
 			bl->state = try_alloc_aligned(
-				CACHE_LINE_BYTES, align_up_u64(state_bytes, CACHE_LINE_BYTES));
+			        CACHE_LINE_BYTES, align_up_u64(state_bytes, CACHE_LINE_BYTES));
 			BELLOWS_ASSERT(bl->state);
 		}
 		set_loop(bl, i, &bdev->geometry, bdev->rank, false);
@@ -136,7 +136,7 @@ static void seen_everywhere(void *arg, const struct err *err)
 }
 
 void bdev_publish_geometry(
-	struct bdev *bdev, const struct bdev_geometry *geometry, struct bdev_done done)
+        struct bdev *bdev, const struct bdev_geometry *geometry, struct bdev_done done)
 {
 	struct publish *p;
 
@@ -151,10 +151,10 @@ void bdev_publish_geometry(
 	}
 	p = xcalloc(1, sizeof(*p));
 	*p = (struct publish){.bdev = bdev,
-		.geometry = *geometry,
-		.rank = bdev->rank,
-		.shrinks = geometry->num_blocks < bdev->num_blocks,
-		.done = done};
+	        .geometry = *geometry,
+	        .rank = bdev->rank,
+	        .shrinks = geometry->num_blocks < bdev->num_blocks,
+	        .done = done};
 	for (unsigned u = 0; u < POOL_USERS; u++)
 		(void)bio_pool_get(bdev->rank, u, LOOP_CONTROL);
 	bdev->caps = geometry->caps;

@@ -17,8 +17,7 @@
 
 #define BDEV_FRAMES_MAX BIO_FRAMES_MAX
 
-/* ---- graph ------------------------------------------------------------------------------------
- */
+/* ---- graph ---- */
 
 enum slot_state {
 	SLOT_EMPTY,     /* no base; if there is an expected name, one that returns is offered */
@@ -119,8 +118,7 @@ struct bdev **graph_above(struct bdev *bdev, unsigned *count);
 /* In order of rank, those of one rank in order of creation. */
 void graph_sort(struct bdev **list, unsigned count);
 
-/* ---- names ------------------------------------------------------------------------------------
- */
+/* ---- names ---- */
 
 /* 1..255 bytes, no control characters. */
 int name_check(const char *what, const char *name, struct err *err) must_check;
@@ -131,8 +129,7 @@ int name_is_free(const char *text, struct err *err) must_check;
 struct name_entry *name_add(struct bdev *bdev, const char *text);
 void name_remove(struct name_entry *entry);
 
-/* ---- steps: calls with a deadline -------------------------------------------------------------
- */
+/* ---- steps: calls with a deadline ---- */
 
 /*
  * Begins one call of an asynchronous slot of bdev (what: "persist"). The result is to be handed to
@@ -155,8 +152,7 @@ void bdev_unhold(struct bdev *bdev);
 /* Runs fn(arg) soon from the loop. */
 void run_later(void (*fn)(void *arg), void *arg);
 
-/* ---- job queue --------------------------------------------------------------------------------
- */
+/* ---- job queue ---- */
 
 struct job {
 	struct list link;
@@ -166,8 +162,7 @@ void job_queue(struct job *job);
 void job_done(struct job *job);
 bool jobs_idle(void);
 
-/* ---- geometry ---------------------------------------------------------------------------------
- */
+/* ---- geometry ---- */
 
 /*
  * The geometry that bdev derives from these bases (num_bases entries; zeroed: missing) and its own
@@ -185,8 +180,7 @@ bool geometry_equal(const struct bdev_geometry *a, const struct bdev_geometry *b
 #define BLOCKS_TEXT_MAX 80
 const char *blocks_text(char *buf, size_t size, uint64_t blocks, uint32_t block_bytes);
 
-/* ---- creation, waiting, examine ----------------------------------------------------------------
- */
+/* ---- creation, waiting, examine ---- */
 
 /* 0, or what is wrong with it (-EINVAL, -EEXIST, -ENOSPC). Doesn't look at the bases themselves. */
 int spec_check(const struct bdev_spec *spec, struct err *err) must_check;
@@ -239,8 +233,7 @@ void base_detach(struct base_slot *slot, bool forget, struct bdev_done done);
 /* A bdev is visible: offered to those who miss it. */
 void base_appeared(struct bdev *bdev);
 
-/* ---- removal ------------------------------------------------------------------------------------
- */
+/* ---- removal ---- */
 
 struct removal_cause {
 	bool hot, silent, rewait;
@@ -252,8 +245,7 @@ void removal_wait(struct bdev *bdev, struct bdev_done done);
 /* Something that removal may wait for has happened. */
 void removal_poke(struct bdev *bdev);
 
-/* ---- resize -------------------------------------------------------------------------------------
- */
+/* ---- resize ---- */
 
 enum resize_kind {
 	RESIZE_USER,     /* the user chose another size */

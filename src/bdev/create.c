@@ -90,8 +90,7 @@ void creation_cancel(struct creation *creation, const struct bdev *base)
 		        creation->bdev->name);
 }
 
-/* ---- the last step: appear --------------------------------------------------------------------
- */
+/* ---- the last step: appear ---- */
 
 static void announce(struct bdev *bdev)
 {
@@ -131,7 +130,8 @@ static void settled(void *arg, const struct err *err)
 {
 	struct creation *creation = arg;
 
-	(void)err;
+	if (err && creation->cancelled.code == 0)
+		creation->cancelled = *err;
 	settle(&creation->job);
 }
 
@@ -147,7 +147,7 @@ static void persisted(void *arg, const struct err *err)
 	}
 	bdev->geometry = creation->planned;
 	bdev_publish_geometry(
-	        bdev, &bdev->geometry, (struct bdev_done){.fn = settled, .arg = creation});
+	        bdev, &bdev->geometry, step_begin(bdev, "showing its size", settled, creation));
 }
 
 /* A job. Its bases may have changed size since its geometry was derived: follow, then appear. */
@@ -215,8 +215,7 @@ static void created(void *arg, const struct err *err)
 		bdev_done_call(done, NULL);
 }
 
-/* ---- the first step ---------------------------------------------------------------------------
- */
+/* ---- the first step ---- */
 
 static void name_it(struct bdev *bdev, const struct bdev_spec *spec)
 {

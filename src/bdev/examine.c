@@ -25,8 +25,7 @@ static struct list waiters = LIST_INIT(waiters);
 static char **allowed;
 static unsigned num_allowed;
 
-/* ---- the end of it ----------------------------------------------------------------------------
- */
+/* ---- the end of it ---- */
 
 static void answer(void *arg)
 {
@@ -70,8 +69,7 @@ void bdev_wait_for_examine(struct bdev_done done)
 		run_later(answer, NULL);
 }
 
-/* ---- asking -----------------------------------------------------------------------------------
- */
+/* ---- asking ---- */
 
 static void ask_next(void *arg);
 
@@ -135,8 +133,7 @@ void examine_bdev(struct bdev *bdev)
 		start(bdev);
 }
 
-/* ---- by name ----------------------------------------------------------------------------------
- */
+/* ---- by name ---- */
 
 int bdev_examine_by_name(const char *name, struct err *err)
 {

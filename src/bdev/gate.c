@@ -31,7 +31,7 @@ static bool overlaps(uint64_t a, uint64_t a_end, uint64_t b, uint64_t b_end)
 
 /* Whether a locked range, or a bio that waits for one, is in the way. */
 static bool range_in_the_way(
-	const struct bdev_slow *slow, const struct bio *bio, uint64_t offset_blocks)
+        const struct bdev_slow *slow, const struct bio *bio, uint64_t offset_blocks)
 {
 	uint64_t end_blocks = offset_blocks + bio->num_blocks;
 
@@ -57,7 +57,7 @@ static bool range_in_the_way(
 
 void bio_enter_slow(struct bio *bio, struct bdev *bdev, uint64_t offset_blocks)
 {
-	struct bdev_loop *bl = &bdev->loops[bio->loop->id];
+	struct bdev_loop *bl = bio_bdev_loop(bio, bdev);
 	struct bdev_slow *slow = bl->slow;
 	const struct bio_limits *limits = &slow->limits;
 	uint32_t missing = bio->need & bl->lacks;
@@ -130,7 +130,7 @@ static void part_run(struct loop_task *task)
 }
 
 void loops_run_everywhere(
-	void (*fn)(struct loop *loop, void *arg), void *arg, struct bdev_done done)
+        void (*fn)(struct loop *loop, void *arg), void *arg, struct bdev_done done)
 {
 	unsigned n = loops_count();
 	struct everywhere *e = xcalloc(1, sizeof(*e) + n * sizeof(e->parts[0]));
@@ -236,8 +236,8 @@ static void flip_next(struct gate_control *control)
 }
 
 static void flip(struct gate_control *control,
-	void (*apply)(struct bdev_loop *bl, const struct flip *flip), struct bdev_range *range,
-	struct bdev_done done)
+        void (*apply)(struct bdev_loop *bl, const struct flip *flip), struct bdev_range *range,
+        struct bdev_done done)
 {
 	unsigned n = loops_count();
 	struct flip *f = xcalloc(1, sizeof(*f) + n * sizeof(f->acks[0]));
@@ -333,7 +333,7 @@ void bdev_unquiesce(struct bdev *bdev)
 	BELLOWS_ASSERT(control->quiesced > 0);
 	if (--control->quiesced == 0 && !control->closing)
 		loops_run_everywhere(
-			unquiesce_on_loop, bdev, (struct bdev_done){nothing_more, NULL});
+		        unquiesce_on_loop, bdev, (struct bdev_done){nothing_more, NULL});
 }
 
 static void apply_close(struct bdev_loop *bl, const struct flip *flip)
@@ -367,16 +367,16 @@ static void apply_range(struct bdev_loop *bl, const struct flip *flip)
 		slow->ranges = xrealloc(slow->ranges, slow->max_ranges * sizeof(slow->ranges[0]));
 	}
 	slow->ranges[slow->num_ranges++] =
-		(struct locked_range){.offset_blocks = range->offset_blocks,
-			.end_blocks = range->offset_blocks + range->num_blocks,
-			.id = range};
+	        (struct locked_range){.offset_blocks = range->offset_blocks,
+	                .end_blocks = range->offset_blocks + range->num_blocks,
+	                .id = range};
 	bl->gate |= GATE_RANGES;
 }
 
 static bool ranges_overlap(const struct bdev_range *a, const struct bdev_range *b)
 {
 	return overlaps(a->offset_blocks, a->offset_blocks + a->num_blocks, b->offset_blocks,
-		b->offset_blocks + b->num_blocks);
+	        b->offset_blocks + b->num_blocks);
 }
 
 /* Whether one that is locked, or that has waited for longer, is in the way. */

@@ -8,6 +8,8 @@
 
 #include "bdev/control.h"
 
+#define BUF_ALIGN_MAX 4096 /* what bounce buffers are aligned to */
+
 const char *blocks_text(char *buf, size_t size, uint64_t blocks, uint32_t block_bytes)
 {
 	char text[SIZE_TEXT_MAX];
@@ -77,6 +79,27 @@ static void default_why(const struct bdev *bdev, const struct bdev_geometry *bas
 		        base_name(bdev, smallest), present);
 }
 
+static int check_limits(const char *label, struct bdev_geometry *out, struct err *err)
+{
+	uint32_t align = out->buf_align_bytes ? out->buf_align_bytes : 1;
+	uint32_t align_blocks = align > out->block_bytes ? align / out->block_bytes : 1;
+
+	out->buf_align_bytes = align;
+	if (!is_power_of_two(align) || align > BUF_ALIGN_MAX)
+		return err_set(err, -EINVAL,
+		        "%s: data must be aligned to %u bytes; it can be a power of two up to %d",
+		        label, align, BUF_ALIGN_MAX);
+	if (out->max_transfer_blocks != 0 && out->max_transfer_blocks < align_blocks)
+		return err_set(err, -EINVAL,
+		        "%s: a transfer of at most %u blocks can't be aligned to %u bytes", label,
+		        out->max_transfer_blocks, align);
+	if (out->split_on_boundary && out->optimal_io_boundary_blocks % align_blocks != 0)
+		return err_set(err, -EINVAL,
+		        "%s: a boundary at every %u blocks can't be aligned to %u bytes", label,
+		        out->optimal_io_boundary_blocks, align);
+	return 0;
+}
+
 static int check(const struct bdev *bdev, struct bdev_geometry *out, struct err *err)
 {
 	uint32_t published = bdev->geometry.block_bytes;
@@ -101,9 +124,7 @@ static int check(const struct bdev *bdev, struct bdev_geometry *out, struct err 
 		        label, (unsigned long long)out->num_blocks, out->block_bytes);
 	if (out->physical_block_bytes < out->block_bytes)
 		out->physical_block_bytes = out->block_bytes;
-	if (!is_power_of_two(out->buf_align_bytes))
-		out->buf_align_bytes = 1;
-	return 0;
+	return check_limits(label, out, err);
 }
 
 /* Policy hold: a held bdev keeps its size when more is there, and refuses less. */

@@ -34,8 +34,7 @@ void bdev_set_own_blocks(struct bdev *bdev, uint64_t own_blocks)
 	bdev->own_blocks = own_blocks;
 }
 
-/* ---- finding ----------------------------------------------------------------------------------
- */
+/* ---- finding ---- */
 
 struct bdev *bdev_find(const char *name)
 {
@@ -85,8 +84,7 @@ bool graph_stands_on(const struct bdev *bdev, const struct bdev *base)
 	return false;
 }
 
-/* ---- aliases ----------------------------------------------------------------------------------
- */
+/* ---- aliases ---- */
 
 int bdev_add_alias(struct bdev *bdev, const char *alias, struct err *err)
 {
@@ -130,8 +128,7 @@ const char *bdev_alias(const struct bdev *bdev, unsigned i)
 	return i < bdev->graph->num_aliases ? bdev->graph->aliases[i]->text : NULL;
 }
 
-/* ---- claims -----------------------------------------------------------------------------------
- */
+/* ---- claims ---- */
 
 /* The module that has a claim on bdev, and by whom; NULL: unclaimed. */
 static const struct bdev_module *claimant(const struct bdev *bdev, char *who, size_t size)
@@ -222,12 +219,7 @@ void graph_release(struct base_slot *slot)
 	removal_poke(base);
 }
 
-/* ---- order ------------------------------------------------------------------------------------
- */
-
-/* A bdev with several bases takes a rank that is a multiple of this: a member that is added later
- * may have some layers of its own without changing the ranks above. */
-#define ROOM_BELOW 4
+/* ---- order ---- */
 
 int graph_depth(const struct bdev *bdev, unsigned *rank, unsigned *frames, struct err *err)
 {
@@ -243,8 +235,6 @@ int graph_depth(const struct bdev *bdev, unsigned *rank, unsigned *frames, struc
 		if (!bdev->module->splits && base->frames + 1 > *frames)
 			*frames = base->frames + 1;
 	}
-	if (bdev->module->bases_max > 1)
-		*rank = (unsigned)align_up_u64(*rank, ROOM_BELOW);
 	if (*frames > BDEV_FRAMES_MAX)
 		return err_set(err, -EMLINK,
 		        "'%s' would be layer %u of a stack that can have %d between two layers "

@@ -32,8 +32,7 @@ void removal_poke(struct bdev *bdev)
 	loop_defer(loop_self(), &r->pump);
 }
 
-/* ---- who is in the way? -----------------------------------------------------------------------
- */
+/* ---- who is in the way? ---- */
 
 /* Names what a removal that has passed its deadline waits for. */
 static void blame(struct bdev *bdev, struct err *err)
@@ -124,8 +123,7 @@ static void start_deadline(struct bdev *bdev)
 	        loop, timer, loop_now_ns(loop) + bdev_options()->step_timeout_ms * NSEC_PER_MSEC);
 }
 
-/* ---- sweeping ---------------------------------------------------------------------------------
- */
+/* ---- sweeping ---- */
 
 /* What remains of the description: it waits for its base again, or is freed. */
 static void leave_spec(struct bdev *bdev)
@@ -200,8 +198,7 @@ static void destroy(struct bdev *bdev)
 		bdev_done_call(done, NULL);
 }
 
-/* ---- looking at what is left to do ------------------------------------------------------------
- */
+/* ---- looking at what is left to do ---- */
 
 static void tell_holders(struct bdev *bdev)
 {
@@ -285,8 +282,7 @@ static void pump(struct loop_task *task)
 	}
 }
 
-/* ---- marking ----------------------------------------------------------------------------------
- */
+/* ---- marking ---- */
 
 static void mark(struct bdev *bdev, const struct removal_cause *cause, bool root)
 {

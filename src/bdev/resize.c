@@ -14,8 +14,7 @@
 
 static struct list transactions = LIST_INIT(transactions);
 
-/* ---- the end ----------------------------------------------------------------------------------
- */
+/* ---- the end ---- */
 
 static void fill_layer(
         const struct transaction *t, const struct layer *layer, struct resize_layer *out)
@@ -101,8 +100,7 @@ void transaction_end(struct transaction *t)
 	free(t);
 }
 
-/* ---- the start --------------------------------------------------------------------------------
- */
+/* ---- the start ---- */
 
 static int check_wish(const struct transaction *t, struct err *err)
 {
@@ -207,8 +205,7 @@ void resize_bdev_going(struct bdev *bdev)
 	}
 }
 
-/* ---- the ways in ------------------------------------------------------------------------------
- */
+/* ---- the ways in ---- */
 
 void bdev_resize(struct bdev *bdev, uint64_t new_blocks, resize_done_fn done, void *arg)
 {
@@ -230,8 +227,7 @@ void bdev_geometry_changed(struct bdev *bdev, resize_done_fn done, void *arg)
 	resize_queue(RESIZE_GEOMETRY, bdev, bdev->own_blocks, done, arg);
 }
 
-/* ---- policy -----------------------------------------------------------------------------------
- */
+/* ---- policy ---- */
 
 int bdev_set_policy(struct bdev *bdev, enum bdev_policy policy, struct err *err)
 {

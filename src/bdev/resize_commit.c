@@ -44,8 +44,7 @@ static void step_failed(struct transaction *t, struct layer *layer, const struct
 	bdev_set_problem(layer->bdev, "resize", err->text, "check the storage below it");
 }
 
-/* ---- publishing -------------------------------------------------------------------------------
- */
+/* ---- publishing ---- */
 
 static void release(struct layer *layer)
 {
@@ -61,7 +60,8 @@ static void published(void *arg, const struct err *err)
 	struct bdev *bdev = layer->bdev;
 	uint64_t now = layer->planned.num_blocks, block_bytes = layer->planned.block_bytes;
 
-	(void)err;
+	if (err) /* it holds for new bios; old ones have not left yet, or it is being removed */
+		step_failed(t, layer, err);
 	layer->published = true;
 	release(layer);
 	if (now != layer->old_blocks) {
@@ -84,7 +84,8 @@ static void publish(struct transaction *t, struct layer *layer)
 
 	t->committed = true;
 	bdev->geometry = layer->planned;
-	bdev_publish_geometry(bdev, &bdev->geometry, (struct bdev_done){.fn = published, .arg = t});
+	bdev_publish_geometry(
+	        bdev, &bdev->geometry, step_begin(bdev, "showing its new size", published, t));
 }
 
 static void persisted(void *arg, const struct err *err)
@@ -115,8 +116,7 @@ static void persist(struct transaction *t, struct layer *layer)
 	bdev->module->persist(bdev, step_keep_geometry(done, &layer->planned), done);
 }
 
-/* ---- one layer --------------------------------------------------------------------------------
- */
+/* ---- one layer ---- */
 
 static void quiet(void *arg, const struct err *err)
 {
@@ -169,8 +169,7 @@ static bool grow_layer(struct transaction *t, struct layer *layer)
 	return true;
 }
 
-/* ---- what can't follow a fact -----------------------------------------------------------------
- */
+/* ---- what can't follow a fact ---- */
 
 static void dropped(void *arg, const struct err *err)
 {
@@ -215,8 +214,7 @@ static bool drop_layer(struct transaction *t, struct layer *layer)
 	return false;
 }
 
-/* ---- the storage ------------------------------------------------------------------------------
- */
+/* ---- the storage ---- */
 
 static void storage_resized(void *arg, const struct err *err)
 {
@@ -244,8 +242,7 @@ static bool resize_storage(struct transaction *t, bool growing)
 	return true;
 }
 
-/* ---- all of it --------------------------------------------------------------------------------
- */
+/* ---- all of it ---- */
 
 static void check_disturbed(struct transaction *t)
 {

@@ -129,8 +129,7 @@ void step_quiesce(struct bdev *bdev, bdev_done_fn fn, void *arg)
 	        bdev, step_begin_late(bdev, "waiting for its requests", fn, arg, bdev_unquiesce));
 }
 
-/* ---- later ------------------------------------------------------------------------------------
- */
+/* ---- later ---- */
 
 struct later {
 	struct loop_task task;

@@ -8,8 +8,7 @@
 #include "base/log.h"
 #include "bdev/control.h"
 
-/* ---- creations --------------------------------------------------------------------------------
- */
+/* ---- creations ---- */
 
 struct waiting {
 	struct list link;
@@ -211,8 +210,7 @@ void bdev_for_each_waiting(
 	}
 }
 
-/* ---- callers ----------------------------------------------------------------------------------
- */
+/* ---- callers ---- */
 
 struct wait_for {
 	struct list link;

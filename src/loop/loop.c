@@ -80,7 +80,6 @@ int uring_loop_init(struct uring_loop *l, unsigned id, uint32_t spin_us, struct 
 	l->pub.now_ns = l->turn_now_ns = loop_clock_ns();
 	l->last_work_ns = l->pub.now_ns;
 	l->spin_ns = spin_us * NSEC_PER_USEC;
-	l->wake_fd = -1;
 	loop_current_ = &l->pub;
 	uring_random_seed(l);
 	rc = setup_ring(l);
@@ -98,11 +97,15 @@ void uring_loop_fini(struct uring_loop *l)
 	if (l->ring_ready)
 		io_uring_queue_exit(&l->ring);
 	l->ring_ready = false;
-	if (l->wake_fd >= 0)
-		close(l->wake_fd);
-	l->wake_fd = -1;
 	uring_pools_free(l);
 	loop_current_ = NULL;
+}
+
+void uring_loop_free(struct uring_loop *l)
+{
+	if (l->wake_fd >= 0)
+		close(l->wake_fd);
+	free(l);
 }
 
 /* The tasks queued now or by these, up to the budget. */

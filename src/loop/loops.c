@@ -125,6 +125,12 @@ static void drain(struct uring_loop *control)
 	} while (!quiet);
 }
 
+static void free_loop(unsigned id)
+{
+	uring_loop_free(life.loops[id]);
+	life.loops[id] = NULL;
+}
+
 static void take_exit(struct loop_task *task)
 {
 	container_of(task, struct uring_loop, exit_task)->exit = true;
@@ -137,18 +143,17 @@ static void end_data_loops(unsigned count)
 		life.loops[i]->exit_task.run = take_exit;
 		loop_send(&life.loops[i]->pub, &life.loops[i]->exit_task);
 	}
-	for (unsigned i = 1; i < count; i++) {
+	for (unsigned i = 1; i < count; i++)
 		pthread_join(life.threads[i].thread, NULL);
-		free(life.loops[i]);
-		life.loops[i] = NULL;
-	}
+	/* Not before: a sender looks at the loop, and may wake it, after it has pushed. */
+	for (unsigned i = 1; i < count; i++)
+		free_loop(i);
 }
 
 static void end_control_loop(void)
 {
 	uring_loop_fini(life.loops[LOOP_CONTROL]);
-	free(life.loops[LOOP_CONTROL]);
-	life.loops[LOOP_CONTROL] = NULL;
+	free_loop(LOOP_CONTROL);
 	life.count = 0;
 }
 
@@ -220,6 +225,7 @@ static struct uring_loop *alloc_loop(unsigned id)
 
 	BELLOWS_ASSERT(l);
 	l->pub.id = id;
+	l->wake_fd = -1;
 	return l;
 }
 
@@ -253,8 +259,7 @@ static int start_data_loops(
 		*t = (struct data_thread){.loop = life.loops[id], .spin_us = config->spin_us};
 		rc = start_thread(t, cpus ? &one : NULL, err);
 		if (rc < 0) {
-			free(life.loops[id]);
-			life.loops[id] = NULL;
+			free_loop(id);
 			end_data_loops(id);
 			return rc;
 		}
@@ -294,8 +299,7 @@ int loops_start(const struct loop_config *config, struct err *err)
 	life.loops[LOOP_CONTROL] = alloc_loop(LOOP_CONTROL);
 	rc = uring_loop_init(life.loops[LOOP_CONTROL], LOOP_CONTROL, config->spin_us, err);
 	if (rc < 0) {
-		free(life.loops[LOOP_CONTROL]);
-		life.loops[LOOP_CONTROL] = NULL;
+		free_loop(LOOP_CONTROL);
 		return rc;
 	}
 	rc = start_data_loops(config, config->cpumask ? &cpus : NULL, err);

@@ -135,6 +135,8 @@ static inline struct uring_loop *uring_of(struct loop *loop)
 int uring_loop_init(struct uring_loop *l, unsigned id, uint32_t spin_us, struct err *err);
 /* On the loop's own thread. */
 void uring_loop_fini(struct uring_loop *l);
+/* When no thread can be in loop_send to it any more. */
+void uring_loop_free(struct uring_loop *l);
 /* The work of one turn. */
 void uring_turn(struct uring_loop *l);
 /* Its end: submits what was prepared, and sleeps when there is nothing to do. */

@@ -27,9 +27,10 @@ static void get_version(struct rpc_request *request, void *params)
 
 	(void)params;
 	sscanf(BELLOWS_VERSION, "%u.%u.%u", &major, &minor, &patch);
-	rpc_reply(request, json_pack("{s:s, s:{s:i, s:i, s:i, s:s, s:s}}", "version",
-	                           "Bellows v" BELLOWS_VERSION, "fields", "major", (int)major,
-	                           "minor", (int)minor, "patch", (int)patch, "suffix", ""));
+	rpc_reply(request,
+	        json_pack("{s:s, s:{s:i, s:i, s:i, s:s, s:s}}", "version",
+	                "Bellows v" BELLOWS_VERSION, "fields", "major", (int)major, "minor",
+	                (int)minor, "patch", (int)patch, "suffix", "", "commit", ""));
 }
 
 static struct rpc_method spdk_get_version = {

@@ -166,7 +166,7 @@ static void start(struct rpc_request *request, const struct size_params *p,
 {
 	struct bdev *bdev = bdev_find(p->name);
 	struct err err = ERR_NONE;
-	uint64_t blocks;
+	uint64_t blocks = 0;
 
 	if (!bdev)
 		rpc_fail(request, -ENODEV, "there is no bdev '%s'", p->name);

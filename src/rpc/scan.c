@@ -59,7 +59,7 @@ static enum json_scan_result open_level(struct json_scan *scan, bool object)
 
 static enum json_scan_result close_level(struct json_scan *scan, char c)
 {
-	if (!scan->depth || in_object(scan) != (c == '}'))
+	if (!scan->depth || c != (in_object(scan) ? '}' : ']'))
 		return JSON_SCAN_BAD;
 	scan->depth--;
 	return value_done(scan);

@@ -58,7 +58,8 @@ static bool take_payload(struct nbd_session *s, struct nbd_request *req)
 {
 	uint32_t have = min_u32(s->in_len - s->in_pos, req->length);
 
-	memcpy(req->buf, s->in + s->in_pos, have);
+	if (have)
+		memcpy(req->buf, s->in + s->in_pos, have);
 	s->in_pos += have;
 	s->large_write = req->length > NBD_COPY_MAX_BYTES;
 	if (have == req->length)
