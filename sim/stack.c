@@ -234,32 +234,6 @@ void stack_delete_node(struct run_node *node, stack_done_fn done, void *arg)
 	        json_pack("{s:s}", key, name), done, arg);
 }
 
-static void (*unlisted)(void);
-
-static void unlist_next(void *arg, bool ok)
-{
-	(void)ok;
-	if (arg)
-		((struct run_node *)arg)->state = NODE_UP; /* the next life has it again */
-	for (unsigned i = arg ? (unsigned)((struct run_node *)arg - run->nodes) + 1 : 0;
-	        i < RUN_NODES_MAX; i++) {
-		struct run_node *node = &run->nodes[i];
-
-		if (node->state == NODE_UP &&
-		        (sim_module_find(node->module)->claims & SIM_LISTED)) {
-			stack_delete_node(node, unlist_next, node);
-			return;
-		}
-	}
-	unlisted();
-}
-
-void stack_unlist(void (*done)(void))
-{
-	unlisted = done;
-	unlist_next(NULL, true);
-}
-
 static struct {
 	void (*done)(void);
 	unsigned next;
