@@ -86,6 +86,7 @@ enum node_state {
 
 struct run_node {
 	enum node_state state;
+	uint32_t order; /* of creation */
 	char module[32];
 	char name[64];
 	char bases[4][64];
