@@ -94,11 +94,6 @@ static void stopped(void *arg, const struct err *err)
 	loops_stop(0);
 }
 
-static void stop(void)
-{
-	bdev_stop((struct bdev_done){stopped, NULL});
-}
-
 static void next_phase(void)
 {
 	uint32_t op;
@@ -134,7 +129,7 @@ static void next_phase(void)
 		if (!io_closed())
 			return;
 		life.phase = LIFE_STOPPING;
-		stack_unlist(stop);
+		bdev_stop((struct bdev_done){stopped, NULL});
 		return;
 	}
 }
