@@ -179,10 +179,13 @@ struct bdev_module {
 	json_t *(*save)(const struct bdev *bdev);
 	/* The same for options of the module as a whole, written before its bdevs. */
 	json_t *(*save_module)(void);
+	/* The core stops and all bdevs are gone: forget what the module keeps beside them. */
+	void (*stop)(void);
 	/* What a user might call to create such a bdev, as save writes it: for the tests that loop
 	 * over all modules. A new reference, or NULL: no further variant. Left out: the generated
 	 * create method without parameters of its own. */
 	json_t *(*example)(const struct bdev_example *wanted);
+	bool keeps_no_data; /* what is written is lost (null): tests compare nothing */
 
 	struct list link; /* the core's */
 };

@@ -262,6 +262,13 @@ void bio_zero_data(struct bio *bio, uint64_t skip_bytes, size_t len);
 int bio_compare_data(const struct bio *bio, uint64_t skip_bytes, const void *with, size_t len);
 
 /*
+ * What the core does for a bdev whose module lacks `missing` (BIO_CAP bits) for a bio: it serves it
+ * by other operations, or refuses it. For a layer that holds the bio and finds out only then that
+ * it can't do the operation. The frame's ctx, step and tries are the core's from here on.
+ */
+void bio_emulate(struct bio *bio, uint32_t missing);
+
+/*
  * Builds a plain iovec array of the bio's data view (skip and end applied) into out[max]; returns
  * the number of entries, or 0 if max is too small. When the view is already exact it returns it
  * through *exact without copying.
