@@ -134,6 +134,13 @@ void rpc_begin_stop(void (*done)(void *arg), void *arg)
 	stop_next(NULL);
 }
 
+void rpc_finish_stop(void (*done)(void *arg), void *arg)
+{
+	loop_timer_stop(loop_self(), &app.signal_timer);
+	rpc_server_stop_listening();
+	rpc_server_drain(done, arg);
+}
+
 void rpc_stop(void)
 {
 	rpc_server_stop_listening();
