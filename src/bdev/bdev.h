@@ -57,7 +57,8 @@ struct bdev_geometry {
 	                           */
 	uint32_t max_transfer_blocks;        /* 0: any. The core splits */
 	uint32_t optimal_io_boundary_blocks; /* 0: none. Advice, shown to clients */
-	bool split_on_boundary; /* the core splits data operations at optimal_io_boundary_blocks */
+	bool split_on_boundary; /* the core splits at optimal_io_boundary_blocks whatever has a
+	                           range; buf_align_bytes is at most a block then */
 	uint32_t preferred_write_granularity_blocks, preferred_write_alignment_blocks;
 	uint32_t optimal_write_blocks;
 	uint32_t preferred_unmap_granularity_blocks, preferred_unmap_alignment_blocks;
@@ -177,10 +178,13 @@ struct bdev_module {
 	json_t *(*save)(const struct bdev *bdev);
 	/* The same for options of the module as a whole, written before its bdevs. */
 	json_t *(*save_module)(void);
+	/* The core stops and all bdevs are gone: forget what the module keeps beside them. */
+	void (*stop)(void);
 	/* What a user might call to create such a bdev, as save writes it: for the tests that loop
 	 * over all modules. A new reference, or NULL: no further variant. Left out: the generated
 	 * create method without parameters of its own. */
 	json_t *(*example)(const struct bdev_example *wanted);
+	bool keeps_no_data; /* what is written is lost (null): tests compare nothing */
 
 	struct list link; /* the core's */
 };

@@ -46,6 +46,10 @@ enum bio_op {
 enum bio_flags {
 	BIO_FUA = 1 << 0,         /* write, write_zeroes: durable when complete */
 	BIO_NO_UNMAP = 1 << 1,    /* write_zeroes: must not deallocate */
+	BIO_STALE_OK = 1 << 2,    /* read: the buffer may be left as it is by a bdev that stores
+	                             nothing, instead of being filled with zeroes: what is in it
+	                             already belongs to the reader. A layer's own buffers never
+	                             carry it on */
 	BIO_RANGE_OWNER = 1 << 7, /* see bio_set_range_owner */
 };
 
@@ -99,10 +103,10 @@ struct bio {
 	uint8_t flags;           /* enum bio_flags */
 	uint8_t check;           /* the core's: state in check builds */
 	uint8_t spare;
-	int32_t status; /* 0 or -errno, valid on the way up */
-	uint32_t need;  /* BIO_CAP bits, from op and flags */
-	uint32_t spare2;
-	uint64_t submit_ns; /* loop_now_ns at submit */
+	int32_t status;       /* 0 or -errno, valid on the way up */
+	uint32_t need;        /* BIO_CAP bits, from op and flags */
+	uint32_t loop_offset; /* the core's: of this loop's part in bdev->loops, in bytes */
+	uint64_t submit_ns;   /* loop_now_ns at submit */
 	union {
 		struct bio_extent extent;       /* BIO_BLOCK_STATUS only */
 		struct loop_extent loop_extent; /* the same, while a backend asks loop.h */
@@ -256,6 +260,13 @@ void bio_copy_in(struct bio *bio, uint64_t skip_bytes, const void *src, size_t l
 void bio_zero_data(struct bio *bio, uint64_t skip_bytes, size_t len);
 /* 0, or -EILSEQ when the data differs from what is at `with`. */
 int bio_compare_data(const struct bio *bio, uint64_t skip_bytes, const void *with, size_t len);
+
+/*
+ * What the core does for a bdev whose module lacks `missing` (BIO_CAP bits) for a bio: it serves it
+ * by other operations, or refuses it. For a layer that holds the bio and finds out only then that
+ * it can't do the operation. The frame's ctx, step and tries are the core's from here on.
+ */
+void bio_emulate(struct bio *bio, uint32_t missing);
 
 /*
  * Builds a plain iovec array of the bio's data view (skip and end applied) into out[max]; returns

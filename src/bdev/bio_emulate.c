@@ -35,7 +35,7 @@ static uint64_t *position(struct bio *bio)
 
 static const struct bio_limits *limits_of(const struct bio *bio)
 {
-	return &bio_bdev(bio)->loops[bio->loop->id].slow->limits;
+	return &bio_bdev_loop(bio, bio_bdev(bio))->slow->limits;
 }
 
 static uint64_t chunk_blocks(const struct bio *bio)
@@ -184,7 +184,7 @@ static void chunk_done(struct bio *bio)
 static void run_chunk(struct bio *bio)
 {
 	unsigned shift = bio_bdev(bio)->block_shift;
-	struct bio_pool *pool = bio_bdev(bio)->loops[bio->loop->id].slow->pools[POOL_CORE];
+	struct bio_pool *pool = bio_bdev_loop(bio, bio_bdev(bio))->slow->pools[POOL_CORE];
 	uint64_t start = *position(bio), end = chunk_end(bio, start);
 	bool bounce = bio->frame->tries & HOW_BOUNCE;
 	unsigned n = PIECES_IN_FLIGHT;
@@ -227,7 +227,7 @@ static int answer(struct bio *bio, uint32_t missing, const struct bio_limits *li
 
 static bool lacks(const struct bio *bio, enum bio_op op)
 {
-	return bio_bdev(bio)->loops[bio->loop->id].lacks & BIO_CAP(op);
+	return bio_bdev_loop(bio, bio_bdev(bio))->lacks & BIO_CAP(op);
 }
 
 void bio_emulate(struct bio *bio, uint32_t missing)

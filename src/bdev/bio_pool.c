@@ -274,7 +274,7 @@ void bio_bounce_free(struct bio *bio, struct bio_frame *frame)
 
 void *bio_bounce(struct bio *bio, size_t bytes, bio_fn again)
 {
-	struct bdev_loop *bl = &bio_bdev(bio)->loops[bio->loop->id];
+	struct bdev_loop *bl = bio_bdev_loop(bio, bio_bdev(bio));
 
 	return bio_bounce_from(bl->slow->pools[POOL_MODULE], bio, bytes, again);
 }

@@ -4,7 +4,7 @@
 static struct bio_pool *pool_of(const struct bio *parent)
 {
 	const struct bio_frame *frame = parent->frame;
-	struct bdev_slow *slow = frame->bdev->loops[parent->loop->id].slow;
+	struct bdev_slow *slow = bio_bdev_loop(parent, frame->bdev)->slow;
 
 	return slow->pools[frame->flags & FRAME_CORE_SPLIT ? POOL_CORE : POOL_MODULE];
 }
@@ -85,6 +85,7 @@ struct bio *bio_split_prepare(struct bio *parent, bio_child_fn fn)
 	bio->iov_skip_bytes = parent->iov_skip_bytes;
 	bio->flags = parent->flags & (uint8_t)~BIO_RANGE_OWNER;
 	bio->loop = parent->loop;
+	bio->loop_offset = parent->loop_offset;
 	BIO_CHECK_SET(bio, BIO_HELD);
 	return bio;
 }
@@ -159,6 +160,7 @@ struct iovec *bio_child_iovs(struct bio *bio, unsigned n)
 	struct bio_child *child = bio_child_of(bio);
 
 	BELLOWS_ASSERT(n <= BIO_CHILD_IOVS);
+	bio->flags &= (uint8_t)~BIO_STALE_OK;
 	bio->iov = child->iovs;
 	bio->iovcnt = n;
 	bio->iov_skip_bytes = 0;

@@ -263,5 +263,7 @@ void tell_handle_closed(struct bdev_handle *handle);
 
 void problems_free(struct bdev *bdev);
 void events_stop(void);
+/* A text that may have been cut within a character: what isn't UTF-8 becomes '?'. */
+json_t *event_text(const char *text);
 /* Something that bdev_stop may wait for is over. */
 void life_poke(void);

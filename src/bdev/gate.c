@@ -57,7 +57,7 @@ static bool range_in_the_way(
 
 void bio_enter_slow(struct bio *bio, struct bdev *bdev, uint64_t offset_blocks)
 {
-	struct bdev_loop *bl = &bdev->loops[bio->loop->id];
+	struct bdev_loop *bl = bio_bdev_loop(bio, bdev);
 	struct bdev_slow *slow = bl->slow;
 	const struct bio_limits *limits = &slow->limits;
 	uint32_t missing = bio->need & bl->lacks;

@@ -39,6 +39,16 @@ static bool all_gone(void)
 	return bdevs.alive == 0 && list_empty(&bdevs.creations) && jobs_idle() && examine_idle();
 }
 
+static void stop_modules(void)
+{
+	struct bdev_module *module = NULL;
+
+	while ((module = bdev_module_next(module))) {
+		if (module->stop)
+			module->stop();
+	}
+}
+
 static void look(void *arg)
 {
 	struct bdev_done done = stop_done;
@@ -50,6 +60,7 @@ static void look(void *arg)
 	bdevs.stopping = false;
 	bdevs.started = false;
 	loop_timer_stop(loop_self(), &stop_timer);
+	stop_modules();
 	bio_pools_stop();
 	events_stop();
 	examine_forget_all();

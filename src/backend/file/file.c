@@ -22,9 +22,8 @@ static int file_geometry(const struct bdev *bdev, const struct bdev_geometry_in 
 	                                    ? (uint32_t)physical
 	                                    : f->block_bytes;
 	out->caps = BIO_CAP(BIO_READ) | BIO_CAP(BIO_WRITE) | BIO_CAP(BIO_FLUSH) |
-	            BIO_CAP(BIO_RESET) | BIO_CAP(BIO_BLOCK_STATUS) | BIO_CAP_FUA;
-	if (f->can_zero)
-		out->caps |= BIO_CAP(BIO_WRITE_ZEROES);
+	            BIO_CAP(BIO_WRITE_ZEROES) | BIO_CAP(BIO_RESET) | BIO_CAP(BIO_BLOCK_STATUS) |
+	            BIO_CAP_FUA;
 	if (f->can_punch)
 		out->caps |= BIO_CAP(BIO_UNMAP);
 	out->write_cache = true;

@@ -29,11 +29,11 @@ struct file_bdev {
 	struct loop_file *file;
 	struct loop_file_info info;
 	uint32_t block_bytes;
-	bool can_zero, can_punch;
+	bool can_punch;
 
 	/* any loop, atomically */
 	bool error_logged;  /* the first one is; the others are counted by the core */
-	bool punch_refused; /* the device has no such command: unmap is advice, so be it */
+	bool punch_refused, zero_refused; /* the file or device has no such command */
 	bool sync_failed;   /* and what the page cache held is lost: no later flush may succeed */
 
 	/* control loop: creation, resize and destruction, one at a time */

@@ -27,6 +27,11 @@ static struct bio *bio_of(struct loop_op *op)
 	return container_of(op, struct file_ctx, op)->bio;
 }
 
+static bool is_set(const bool *flag)
+{
+	return __atomic_load_n(flag, __ATOMIC_RELAXED);
+}
+
 /* Logs the first error of a bdev; a disk in trouble has more than anybody wants to read. */
 static void note_error(struct bio *bio, int status)
 {
@@ -73,7 +78,7 @@ static void sync(struct bio *bio)
 	struct file_bdev *f = file_of(bio);
 	struct file_ctx *ctx = bio_ctx(bio, struct file_ctx);
 
-	if (unlikely(__atomic_load_n(&f->sync_failed, __ATOMIC_RELAXED))) {
+	if (unlikely(is_set(&f->sync_failed))) {
 		bio_complete(bio, -EIO);
 		return;
 	}
@@ -81,27 +86,79 @@ static void sync(struct bio *bio)
 	loop_file_sync(bio->loop, &ctx->op, f->file);
 }
 
+static void zero(struct bio *bio);
+
+static void zeroed(struct bio *bio, int result, bool *refused)
+{
+	if (result == -EOPNOTSUPP) {
+		__atomic_store_n(refused, true, __ATOMIC_RELAXED);
+		zero(bio);
+	} else if (result < 0) {
+		complete(bio, result);
+	} else if (bio->flags & BIO_FUA) {
+		sync(bio);
+	} else {
+		bio_complete(bio, 0);
+	}
+}
+
 static void zero_done(struct loop_op *op, int result)
 {
 	struct bio *bio = bio_of(op);
 
-	if (result < 0)
-		complete(bio, result);
-	else if (bio->flags & BIO_FUA)
-		sync(bio);
-	else
-		bio_complete(bio, 0);
+	zeroed(bio, result, &file_of(bio)->zero_refused);
+}
+
+static void zero_punched(struct loop_op *op, int result)
+{
+	struct bio *bio = bio_of(op);
+
+	zeroed(bio, result, &file_of(bio)->punch_refused);
+}
+
+/* In place, so that what is allocated stays so; else by a hole where that may be; else by writes.
+ */
+static void zero(struct bio *bio)
+{
+	struct file_bdev *f = file_of(bio);
+	struct file_ctx *ctx = bio_ctx(bio, struct file_ctx);
+	uint64_t offset_bytes = bio_offset(bio) << bio_bdev(bio)->block_shift;
+
+	if (!is_set(&f->zero_refused)) {
+		ctx->op.done = zero_done;
+		loop_file_zero(bio->loop, &ctx->op, f->file, offset_bytes, bio_bytes(bio));
+	} else if (!(bio->flags & BIO_NO_UNMAP) && !is_set(&f->punch_refused)) {
+		ctx->op.done = zero_punched;
+		loop_file_punch(bio->loop, &ctx->op, f->file, offset_bytes, bio_bytes(bio));
+	} else {
+		bio_emulate(bio, BIO_CAP(BIO_WRITE_ZEROES));
+	}
 }
 
 static void punch_done(struct loop_op *op, int result)
 {
 	struct bio *bio = bio_of(op);
 
+	/* Unmap is advice. */
 	if (result == -EOPNOTSUPP) {
 		__atomic_store_n(&file_of(bio)->punch_refused, true, __ATOMIC_RELAXED);
 		result = 0;
 	}
 	complete(bio, result);
+}
+
+static void punch(struct bio *bio)
+{
+	struct file_bdev *f = file_of(bio);
+	struct file_ctx *ctx = bio_ctx(bio, struct file_ctx);
+	uint64_t offset_bytes = bio_offset(bio) << bio_bdev(bio)->block_shift;
+
+	if (is_set(&f->punch_refused)) {
+		bio_complete(bio, 0);
+		return;
+	}
+	ctx->op.done = punch_done;
+	loop_file_punch(bio->loop, &ctx->op, f->file, offset_bytes, bio_bytes(bio));
 }
 
 /* A run in bytes as one in blocks: a hole counts only where it covers whole blocks. */
@@ -165,16 +222,10 @@ void file_submit(struct bio *bio)
 		sync(bio);
 		return;
 	case BIO_UNMAP:
-		if (__atomic_load_n(&f->punch_refused, __ATOMIC_RELAXED)) {
-			bio_complete(bio, 0);
-			return;
-		}
-		ctx->op.done = punch_done;
-		loop_file_punch(bio->loop, &ctx->op, f->file, offset_bytes, bio_bytes(bio));
+		punch(bio);
 		return;
 	case BIO_WRITE_ZEROES:
-		ctx->op.done = zero_done;
-		loop_file_zero(bio->loop, &ctx->op, f->file, offset_bytes, bio_bytes(bio));
+		zero(bio);
 		return;
 	case BIO_BLOCK_STATUS:
 		ctx->op.done = extent_done;

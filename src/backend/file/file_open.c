@@ -9,9 +9,8 @@
 
 #include "base/log.h"
 
-/* Where a regular file is asked what it can do: past its end, where there is no data. */
+/* Where a regular file is asked whether it can have holes: past its end, where there is nothing. */
 #define PROBE_ALIGN_BYTES MIB(1)
-#define PROBE_BYTES KIB(64)
 
 static void start_open(struct file_bdev *f, bool direct, void (*next)(struct loop_op *, int))
 {
@@ -83,40 +82,13 @@ static int check_sizes(struct file_bdev *f, struct err *err)
 /* ---- what the file can do ---------------------------------------------------------------------
  */
 
-static uint64_t probe_offset(const struct file_bdev *f)
-{
-	return align_up_u64(f->info.size_bytes, PROBE_ALIGN_BYTES) + PROBE_ALIGN_BYTES;
-}
-
-static void probe_cleaned(struct loop_op *op, int result)
-{
-	struct file_bdev *f = container_of(op, struct file_bdev, op);
-
-	(void)result;
-	end_create(f, NULL);
-}
-
-static void zero_probed(struct loop_op *op, int result)
-{
-	struct file_bdev *f = container_of(op, struct file_bdev, op);
-
-	f->can_zero = result != -EOPNOTSUPP;
-	if (result < 0 || !f->can_punch) {
-		end_create(f, NULL);
-		return;
-	}
-	/* Zeroing past the end may have set space aside there. */
-	op->done = probe_cleaned;
-	loop_file_punch(loop_self(), op, f->file, probe_offset(f), PROBE_BYTES);
-}
-
 static void punch_probed(struct loop_op *op, int result)
 {
 	struct file_bdev *f = container_of(op, struct file_bdev, op);
 
 	f->can_punch = result != -EOPNOTSUPP;
-	op->done = zero_probed;
-	loop_file_zero(loop_self(), op, f->file, probe_offset(f), PROBE_BYTES);
+	f->punch_refused = !f->can_punch;
+	end_create(f, NULL);
 }
 
 static void probe(struct file_bdev *f)
@@ -126,13 +98,14 @@ static void probe(struct file_bdev *f)
 		return;
 	}
 	if (f->info.is_block_device) {
-		/* The kernel zeroes any device; whether it can unmap shows when it is asked to. */
-		f->can_zero = f->can_punch = true;
+		/* Whether it can unmap shows when it is asked to. */
+		f->can_punch = true;
 		end_create(f, NULL);
 		return;
 	}
 	f->op.done = punch_probed;
-	loop_file_punch(loop_self(), &f->op, f->file, probe_offset(f), PROBE_BYTES);
+	loop_file_punch(loop_self(), &f->op, f->file,
+	        align_up_u64(f->info.size_bytes, PROBE_ALIGN_BYTES), PROBE_ALIGN_BYTES);
 }
 
 /* ---- open -------------------------------------------------------------------------------------

@@ -204,6 +204,7 @@ struct bdev_module malloc_module = {
         .destroy = malloc_destroy,
         .resize = malloc_resize,
         .save = malloc_save,
+        .stop = malloc_stop,
         .example = malloc_example,
 };
 BDEV_MODULE(malloc_module);

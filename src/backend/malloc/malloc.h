@@ -41,5 +41,6 @@ void malloc_submit(struct bio *bio);
 void malloc_clear(void *at, size_t len, bool deallocate);
 size_t malloc_page_bytes(void);
 
+void malloc_stop(void);
 extern const struct rpc_method malloc_methods[];
 extern struct bdev_module malloc_module;

@@ -48,13 +48,18 @@ static void created(void *arg, struct bdev *bdev, const struct err *err)
 		rpc_reply(request, json_string(bdev->name));
 }
 
+static unsigned next_number;
+
 static void make_name(char *name, size_t size)
 {
-	static unsigned next;
-
 	do
-		snprintf(name, size, "Malloc%u", next++);
+		snprintf(name, size, "Malloc%u", next_number++);
 	while (bdev_find(name));
+}
+
+void malloc_stop(void)
+{
+	next_number = 0;
 }
 
 static void create_handler(struct rpc_request *request, void *params)

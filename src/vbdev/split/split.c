@@ -124,6 +124,7 @@ struct bdev_module split_module = {
         .describe = describe,
         .save = save_nothing,
         .save_module = split_save_module,
+        .stop = split_stop,
         .example = example,
 };
 BDEV_MODULE(split_module);

@@ -52,6 +52,7 @@ void split_make_parts(struct split *split, struct bdev *base, struct bdev_done d
 void split_part_gone(struct bdev *bdev);
 void split_examine(struct bdev *bdev, struct bdev_done done);
 json_t *split_save_module(void);
+void split_stop(void);
 
 extern const struct rpc_method split_methods[];
 extern struct bdev_module split_module;

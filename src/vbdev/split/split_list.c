@@ -81,6 +81,12 @@ void split_drop(struct split *split)
 	free_if_unused(split);
 }
 
+void split_stop(void)
+{
+	while (!list_empty(&splits))
+		split_drop(list_first(&splits, struct split, link));
+}
+
 /* ---- making parts -----------------------------------------------------------------------------
  */
 
@@ -98,12 +104,13 @@ static void end_making(struct making *making, const struct err *err)
 {
 	struct split *split = making->split;
 
-	split->working--;
+	/* Who is told may drop the split. */
 	if (making->done.fn)
 		bdev_done_call(making->done, err);
 	else if (err && err->code)
 		log_warning("split", "not all parts of '%s' could be made: %s", split->base_name,
 		        err->text);
+	split->working--;
 	free_if_unused(split);
 	free(making);
 }
