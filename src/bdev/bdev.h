@@ -356,7 +356,8 @@ void bdev_for_each_waiting(
         void (*fn)(void *arg, const struct bdev_spec *spec, const char *missing), void *arg);
 /* Drops a waiting creation; -ENODEV if there is none of that name. */
 int bdev_waiting_cancel(const char *name);
-/* What it was created from. params is the head of its priv; bases are as they were asked for. */
+/* What it was created from. params is the head of its priv; bases are as they were asked for, or as
+ * attach and detach have left them (NULL: an empty slot). */
 const struct bdev_spec *bdev_get_spec(const struct bdev *bdev);
 
 int bdev_add_alias(struct bdev *bdev, const char *alias, struct err *err);

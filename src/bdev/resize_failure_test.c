@@ -166,7 +166,7 @@ static void test_step_hangs(void **state)
 		test_step_timeout(2000);
 		scripts[k].persist = PLAY_OK;
 		test_let_go(&scripts[k]);
-		test_turns(3);
+		test_rounds(3);
 		sizes_are(k, LAYERS, 100);
 		assert_int_equal(test_resize(layers[0], 200, &done), 0);
 		sizes_are(0, LAYERS, 200);
@@ -212,7 +212,7 @@ static void test_removed_meanwhile(void **state)
 				bdev_remove(layers[victim], test_done_init(&gone));
 			else
 				bdev_gone(layers[victim], "pulled");
-			test_turns(3);
+			test_rounds(3);
 			assert_int_equal(top.removed, 1);
 			assert_false(done.done);
 			scripts[k].persist = PLAY_OK;
@@ -233,7 +233,7 @@ static void test_removed_meanwhile(void **state)
 			wait_until(!bdev_find("l0"));
 			while (scripts[0].destroys == 0)
 				test_turn();
-			test_turns(3);
+			test_rounds(3);
 		}
 	}
 }

@@ -348,10 +348,10 @@ static void test_told_exactly_once(void **state)
 	test_open(&quick, leaf, false, "quick");
 	bdev_resize(leaf, 200, test_resize_done, &done);
 	wait_until(slow.tell && leaves.tell && quick.resized);
-	test_turns(5);
+	test_rounds(5);
 	assert_false(done.done);
 	test_close(&leaves);
-	test_turns(5);
+	test_rounds(5);
 	assert_false(done.done);
 	test_answer(&slow);
 	wait_until(done.done);

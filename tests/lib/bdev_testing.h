@@ -107,7 +107,7 @@ struct bdev_done test_done_init(struct test_done *done);
 int test_done_wait(struct test_done *done);
 
 /* A message to every loop and back, n times: enough turns for what is under way to show. */
-void test_turns(unsigned n);
+void test_rounds(unsigned n);
 void test_invariants(void);
 #define wait_until(condition)                                                                      \
 	do {                                                                                       \
