@@ -86,6 +86,7 @@ enum node_state {
 
 struct run_node {
 	enum node_state state;
+	uint32_t order; /* of creation */
 	char module[32];
 	char name[64];
 	char bases[4][64];
@@ -107,6 +108,7 @@ enum run_without {
 enum run_scenario {
 	SCENARIO_RANDOM,
 	SCENARIO_PLAIN,  /* reads and writes only, no crash: for speed */
+	SCENARIO_EMPTY,  /* nothing at all: what the process keeps for good is no leak */
 	SCENARIO_SCRIPT, /* the fixed steps of the exhaustive mode */
 };
 
@@ -133,6 +135,8 @@ struct run {
 	/* drawn at the start */
 	unsigned data_loops, depth, step_max_blocks;
 	bool faulty; /* disks fail in this run */
+
+	uint64_t kept_allocations; /* of an empty life; constant */
 
 	/* survives lives */
 	uint32_t seq;
@@ -219,6 +223,7 @@ enum model_kept stack_kept(const struct bdev *bdev);
 bool stack_fails(const struct bdev *bdev);
 bool stack_faulty(const struct bdev *bdev);
 bool stack_repeatable(const struct bdev *bdev);
+bool stack_relaid(const struct bdev *bdev);
 bool stack_fresh(const struct bdev *bdev);
 struct sim_file *stack_file(const struct bdev *bdev);
 /* No bdev is larger than what backs it; quiet: sizes are what they must be. */

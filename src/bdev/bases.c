@@ -68,8 +68,10 @@ static void quiet(void *arg, const struct err *err)
 	}
 	parent->bases[slot->index] = NULL;
 	graph_release(slot);
-	if (slot->forget)
+	if (slot->forget) {
 		slot->name[0] = '\0';
+		spec_set_base(parent->graph->spec, slot->index, NULL);
+	}
 	slot->forget = false;
 	bdev_unquiesce(parent);
 	log_warning("bdev", "'%s' goes on without its base '%s'", parent->name, base->name);
@@ -187,6 +189,8 @@ static void attach_end(struct attach *attach, const struct err *err)
 
 	if (!err) {
 		slot->state = SLOT_HELD;
+		if (!attach->returned)
+			spec_set_base(parent->graph->spec, slot->index, base->name);
 		removal_poke(base);
 		resize_queue(RESIZE_GEOMETRY, parent, parent->own_blocks, NULL, NULL);
 	}

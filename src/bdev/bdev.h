@@ -57,7 +57,8 @@ struct bdev_geometry {
 	                           */
 	uint32_t max_transfer_blocks;        /* 0: any. The core splits */
 	uint32_t optimal_io_boundary_blocks; /* 0: none. Advice, shown to clients */
-	bool split_on_boundary; /* the core splits data operations at optimal_io_boundary_blocks */
+	bool split_on_boundary; /* the core splits at optimal_io_boundary_blocks whatever has a
+	                           range; buf_align_bytes is at most a block then */
 	uint32_t preferred_write_granularity_blocks, preferred_write_alignment_blocks;
 	uint32_t optimal_write_blocks;
 	uint32_t preferred_unmap_granularity_blocks, preferred_unmap_alignment_blocks;
@@ -183,6 +184,7 @@ struct bdev_module {
 	 * over all modules. A new reference, or NULL: no further variant. Left out: the generated
 	 * create method without parameters of its own. */
 	json_t *(*example)(const struct bdev_example *wanted);
+	bool keeps_no_data; /* what is written is lost (null): tests compare nothing */
 
 	struct list link; /* the core's */
 };
@@ -354,7 +356,8 @@ void bdev_for_each_waiting(
         void (*fn)(void *arg, const struct bdev_spec *spec, const char *missing), void *arg);
 /* Drops a waiting creation; -ENODEV if there is none of that name. */
 int bdev_waiting_cancel(const char *name);
-/* What it was created from. params is the head of its priv; bases are as they were asked for. */
+/* What it was created from. params is the head of its priv; bases are as they were asked for, or as
+ * attach and detach have left them (NULL: an empty slot). */
 const struct bdev_spec *bdev_get_spec(const struct bdev *bdev);
 
 int bdev_add_alias(struct bdev *bdev, const char *alias, struct err *err);

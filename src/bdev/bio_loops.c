@@ -14,7 +14,7 @@ static void set_limits(struct bio_limits *limits, const struct bdev_geometry *g,
 	uint32_t boundary = g->split_on_boundary ? g->optimal_io_boundary_blocks : 0;
 
 	BELLOWS_ASSERT(is_power_of_two(align) && align <= (1U << BOUNCE_SHIFT_MIN));
-	BELLOWS_ASSERT(boundary % align_blocks == 0);
+	BELLOWS_ASSERT(boundary == 0 || align_blocks == 1);
 	BELLOWS_ASSERT(max_transfer == 0 || max_transfer >= align_blocks);
 	*limits = (struct bio_limits){
 	        .address_mask = align - 1,

@@ -93,10 +93,11 @@ static int check_limits(const char *label, struct bdev_geometry *out, struct err
 		return err_set(err, -EINVAL,
 		        "%s: a transfer of at most %u blocks can't be aligned to %u bytes", label,
 		        out->max_transfer_blocks, align);
-	if (out->split_on_boundary && out->optimal_io_boundary_blocks % align_blocks != 0)
+	if (out->split_on_boundary && out->optimal_io_boundary_blocks && align_blocks > 1)
 		return err_set(err, -EINVAL,
-		        "%s: a boundary at every %u blocks can't be aligned to %u bytes", label,
-		        out->optimal_io_boundary_blocks, align);
+		        "%s: requests split at every %u blocks of %u bytes can't be aligned to %u "
+		        "bytes",
+		        label, out->optimal_io_boundary_blocks, out->block_bytes, align);
 	return 0;
 }
 

@@ -68,11 +68,12 @@ static void published(void *arg, const struct err *err)
 		if (bdev->module->resized)
 			bdev->module->resized(bdev, layer->old_blocks);
 		bdev_event_raise("bdev_resize", bdev->name,
-		        json_pack("{s:I, s:I, s:I, s:I, s:I, s:s}", "old_blocks",
+		        json_pack("{s:I, s:I, s:I, s:I, s:I, s:o, s:o}", "old_blocks",
 		                (json_int_t)layer->old_blocks, "new_blocks", (json_int_t)now,
 		                "block_bytes", (json_int_t)block_bytes, "old_bytes",
 		                (json_int_t)(layer->old_blocks * block_bytes), "new_bytes",
-		                (json_int_t)(now * block_bytes), "why", layer->planned.why));
+		                (json_int_t)(now * block_bytes), "why",
+		                event_text(layer->planned.why), "cause", event_text(t->cause)));
 	}
 	next_layer(t);
 	advance(t);

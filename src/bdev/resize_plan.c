@@ -117,7 +117,6 @@ void transaction_plan(struct transaction *t)
 		t->layers[i].bdev = above[i];
 		bdev_hold(above[i]);
 	}
-	t->fact = t->kind == RESIZE_FACT || t->kind == RESIZE_STORAGE;
 	plan(t);
 	if (t->fact && !takes_something_away(t)) {
 		t->fact = false;

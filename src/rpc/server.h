@@ -67,7 +67,7 @@ void rpc_start(const struct rpc_options *options, rpc_done_fn done, void *arg);
 /* The program ends: no new connections; then every subsystem that has a stop slot lets go of its
  * clients, those that depend on others first; then done. Answers still go out. */
 void rpc_begin_stop(void (*done)(void *arg), void *arg);
-/* Closes what is left; after it the loops may stop. */
+/* Stops listening, closes what is left; after it the loops may stop. */
 void rpc_stop(void);
 
 /* For programs without a server: reads the file (so: before loops_run) and runs both passes, on

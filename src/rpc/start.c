@@ -136,6 +136,7 @@ void rpc_begin_stop(void (*done)(void *arg), void *arg)
 
 void rpc_stop(void)
 {
+	rpc_server_stop_listening();
 	rpc_server_close();
 	loop_timer_stop(loop_self(), &app.signal_timer);
 }
