@@ -273,6 +273,8 @@ static int zero_execute(struct sim_op *so)
 		return ended(so, -EIO);
 	if (so->file->flags & LOOP_FILE_READ_ONLY)
 		return ended(so, -EBADF);
+	if (so->kind == OP_PUNCH ? f->no_punch : f->no_zero)
+		return ended(so, -EOPNOTSUPP);
 	if (f->is_block && ((so->offset | so->len) & (f->align_bytes - 1)))
 		return ended(so, -EINVAL);
 	if (end > so->offset)
