@@ -49,6 +49,13 @@ static void op_done(struct loop_op *op, int result)
 	struct bio *bio = container_of(op, struct simdisk_ctx, op)->bio;
 	bool data = bio->op == BIO_READ || bio->op == BIO_WRITE;
 
+	const struct simdisk *d = bio_priv(bio, struct simdisk);
+
+	/* Without a write cache a hole is durable too. */
+	if (bio->op == BIO_UNMAP && result == 0 && !d->params.write_cache && !bio->frame->step++) {
+		loop_file_sync(bio->loop, op, d->file);
+		return;
+	}
 	if (data && result >= 0)
 		result = (uint64_t)result == bio_bytes(bio) ? 0 : -EIO;
 	bio_complete(bio, result);
