@@ -15,7 +15,8 @@
  *    first.
  *  - Nothing is freed while a bio is in flight in it. Removal marks, tells the holders, waits,
  * sweeps.
- *  - rank: 0 for a backend, else 1 + the highest rank of the bases.
+ *  - rank: 0 for a backend, else higher than the rank of each base; 1 + the highest of the bases
+ * that it has or ever had.
  */
 #pragma once
 
@@ -38,6 +39,7 @@ struct rpc_method; /* rpc/rpc.h */
 #define BDEV_BASES_MAX 256
 #define BDEV_RANKS_MAX 64 /* the graph refuses what would have a higher rank */
 #define BDEV_WHY_MAX 160
+#define BDEV_ALIASES_MAX 64
 
 /* ---- geometry ---------------------------------------------------------------------------------
  */
@@ -46,26 +48,28 @@ struct bdev_geometry {
 	uint64_t num_blocks;
 	uint32_t block_bytes;          /* power of two, 512..65536 */
 	uint32_t physical_block_bytes; /* what the device below can write without read-modify-write
-					*/
+	                                */
 	uint32_t caps;                 /* BIO_CAP bits that submit serves natively */
 	bool write_cache;              /* completed writes may be volatile until a flush */
 	bool rotational;
 	bool read_only;
-	uint32_t buf_align_bytes; /* memory alignment that data must have; 1: any. The core bounces
-				   */
+	/* What this bdev's own submit can be given; not taken over from a base, where the core sees
+	 * to it for every request that comes down. */
+	uint32_t buf_align_bytes;            /* of memory; 1: any. The core bounces */
 	uint32_t max_transfer_blocks;        /* 0: any. The core splits */
 	uint32_t optimal_io_boundary_blocks; /* 0: none. Advice, shown to clients */
-	bool split_on_boundary; /* the core splits data operations at optimal_io_boundary_blocks */
+	bool split_on_boundary; /* the core splits at optimal_io_boundary_blocks whatever has a
+	                           range; buf_align_bytes is at most a block then */
 	uint32_t preferred_write_granularity_blocks, preferred_write_alignment_blocks;
 	uint32_t optimal_write_blocks;
 	uint32_t preferred_unmap_granularity_blocks, preferred_unmap_alignment_blocks;
 	char why[BDEV_WHY_MAX]; /* why num_blocks is what it is: "limited by Disk2; 400 GiB of Disk0
-				   unused" */
+	                           unused" */
 };
 
 struct bdev_geometry_in {
 	const struct bdev_geometry *bases; /* planned geometry of each base; .num_blocks 0 and
-					      .block_bytes 0: missing */
+	                                      .block_bytes 0: missing */
 	unsigned num_bases;
 	/* What this bdev itself was asked to be: for a backend the size of its storage, present or
 	 * planned; for others what the user chose, 0 if nothing. */
@@ -87,6 +91,18 @@ static inline void bdev_done_call(struct bdev_done done, const struct err *err)
 	done.fn(done.arg, err);
 }
 
+/* What an example of a bdev is to be made of. */
+struct bdev_example {
+	unsigned variant; /* from 0 */
+	const char *name; /* may be ignored by a module that makes up its names */
+	const char *const *bases;
+	unsigned num_bases;
+	/* For backends: the size, and a scratch file of that size, which the test removes. */
+	uint64_t num_blocks;
+	uint32_t block_bytes;
+	const char *scratch_path;
+};
+
 /*
  * One kind of bdev. All slots run on the control loop except submit, which runs on the loop of the
  * bio. Every slot that is left out means "pass through" or "nothing to do".
@@ -97,20 +113,23 @@ struct bdev_module {
 	const char *summary;           /* one line for help and the reference page */
 	unsigned bases_min, bases_max; /* 0,0: a backend */
 	const char
-		*base_param; /* name of the parameter that names the base; NULL: "base_bdev_name" */
+	        *base_param; /* name of the parameter that names the base; NULL: "base_bdev_name" */
 	size_t priv_bytes;   /* private part, zeroed; its head is what params decodes into */
 	const struct param *params; /* parameters of its own, beside name, base and uuid; ends with
-				       a zero entry */
+	                               a zero entry */
 	size_t loop_state_bytes;    /* zeroed state per loop, see bdev_loop_state */
 	bool splits;                /* uses bio_split_*: a new frame stack begins below */
-	const struct rpc_method *methods; /* methods beside (or instead of) the generated ones */
-	bool no_generated_methods;        /* create and delete stand in `methods` */
+	bool shares_base; /* several bdevs of this module may stand on one base, each on its
+	                     own part of it (split, gpt, volumes); others still may not */
+	/* Methods beside the generated ones; one with a generated one's name takes its place. */
+	const struct rpc_method *methods;
+	bool no_generated_methods; /* no bdev_<name>_create and _delete are made up */
 
 	/* Required with more than one base and for a backend; else the geometry of the base. Pure:
 	 * reads priv and in, writes out, which arrives as a copy of the first present base (or
-	 * zeroed). */
+	 * zeroed), without the limits of its submit. */
 	int (*geometry)(const struct bdev *bdev, const struct bdev_geometry_in *in,
-		struct bdev_geometry *out, struct err *err);
+	        struct bdev_geometry *out, struct err *err);
 
 	/* Left out: forward everything to the base. A module that has a submit is only given the
 	 * operations in its geometry's caps; the core emulates or refuses the others. */
@@ -128,11 +147,11 @@ struct bdev_module {
 
 	/* Write and flush what must be on disk before the planned geometry may be published. */
 	void (*persist)(
-		struct bdev *bdev, const struct bdev_geometry *planned, struct bdev_done done);
+	        struct bdev *bdev, const struct bdev_geometry *planned, struct bdev_done done);
 	/* Left out: agrees. 0, or an error with the reason why it refuses the planned geometry now.
 	 */
 	int (*may_resize)(
-		const struct bdev *bdev, const struct bdev_geometry *planned, struct err *err);
+	        const struct bdev *bdev, const struct bdev_geometry *planned, struct err *err);
 	/* The planned geometry has been published; bdev->geometry is the new one. */
 	void (*resized)(struct bdev *bdev, uint64_t old_blocks);
 	/* A bdev whose size a user may choose (backends; volumes): make the storage own_blocks
@@ -140,9 +159,12 @@ struct bdev_module {
 	 * published, when shrinking after. */
 	void (*resize)(struct bdev *bdev, uint64_t own_blocks, struct bdev_done done);
 
-	/* A base went away (already refused new I/O) / came back by name. Left out: the bdev is
-	 * removed too. base_lost must let go of the base: the core closes it when done is called;
-	 * done with an error removes this bdev. */
+	/* A base went away / came back, known by name or UUID. Without base_lost the bdev is
+	 * removed too. base_lost lets go of the base: when done is called nothing new is sent to
+	 * it; the core then sets bases[base_index] to NULL under quiesce. done with an error
+	 * removes this bdev. Before base_returned the core sets bases[base_index]; whether it may
+	 * be used is the module's to find out; done with an error takes it out again. Either may
+	 * come at any time, but not both at once for one base. */
 	void (*base_lost)(struct bdev *bdev, unsigned base_index, struct bdev_done done);
 	void (*base_returned)(struct bdev *bdev, unsigned base_index, struct bdev_done done);
 
@@ -157,6 +179,13 @@ struct bdev_module {
 	json_t *(*save)(const struct bdev *bdev);
 	/* The same for options of the module as a whole, written before its bdevs. */
 	json_t *(*save_module)(void);
+	/* The core stops and all bdevs are gone: forget what the module keeps beside them. */
+	void (*stop)(void);
+	/* What a user might call to create such a bdev, as save writes it: for the tests that loop
+	 * over all modules. A new reference, or NULL: no further variant. Left out: the generated
+	 * create method without parameters of its own. */
+	json_t *(*example)(const struct bdev_example *wanted);
+	bool keeps_no_data; /* what is written is lost (null): tests compare nothing */
 
 	struct list link; /* the core's */
 };
@@ -182,7 +211,7 @@ enum bdev_state {
 	BDEV_CREATING, /* not visible; its module prepares it */
 	BDEV_ONLINE,   /* serves I/O */
 	BDEV_REMOVING, /* refuses new I/O; holders are being told; waits for the last bio and holder
-			*/
+	                */
 };
 
 /* Hot part per loop; owned by that loop. */
@@ -225,7 +254,7 @@ struct bdev {
 	/* control loop only from here */
 	unsigned rank;
 	unsigned
-		frames; /* depth of its frame stack: 1 + highest of the bases, 1 above a splitter */
+	        frames; /* depth of its frame stack: 1 + highest of the bases, 1 above a splitter */
 	enum bdev_state state;
 	char name[BDEV_NAME_MAX];
 	uuid_t uuid;
@@ -256,9 +285,9 @@ void bdev_set_own_blocks(struct bdev *bdev, uint64_t own_blocks);
  * in examine, create, persist, online. The deadline of the step applies.
  */
 void bdev_read_meta(struct bdev *bdev, uint64_t offset_blocks, uint64_t num_blocks, void *buf,
-	struct bdev_done done);
+        struct bdev_done done);
 void bdev_write_meta(struct bdev *bdev, uint64_t offset_blocks, uint64_t num_blocks,
-	const void *buf, struct bdev_done done);
+        const void *buf, struct bdev_done done);
 
 /* ---- graph (control loop) ----------------------------------------------------------------------
  */
@@ -268,15 +297,18 @@ struct bdev_spec {
 	const char *name;
 	uuid_t uuid; /* null: made up, see bdev_create */
 	const char *const
-		*aliases; /* NULL or NULL-terminated, beside the UUID text, which always is one */
-	const char *const *bases; /* names, aliases or UUIDs */
+	        *aliases; /* NULL or NULL-terminated, beside the UUID text, which always is one */
+	const char *const *bases; /* names, aliases or UUIDs; NULL: an empty slot */
 	unsigned num_bases;
 	const void *params; /* copied to the head of priv */
 	size_t params_bytes;
-	void (*free_params)(void *params); /* NULL: plain bytes; releases what params points to,
-					      after destroy */
+	/* NULL: plain bytes. Releases what params points to: after destroy, or when the creation
+	 * fails or is cancelled. From the call of bdev_create on it belongs to the core. */
+	void (*free_params)(const struct bdev_module *module, void *params);
 	uint64_t own_blocks;
 	bool wait_for_bases; /* absent bases: succeed now, create when they appear */
+	bool without_absent; /* absent bases: create without them (at least one is there); each is
+	                        offered by base_returned when it appears */
 	const char *method;  /* for save: the create method; NULL: generated name */
 };
 
@@ -289,6 +321,8 @@ struct bdev_spec {
  * same after a restart.
  */
 typedef void (*bdev_created_fn)(void *arg, struct bdev *bdev, const struct err *err);
+/* The spec is copied. What params points to belongs to the core from here on, also on failure. done
+ * may be NULL; it is called later, never from inside. */
 void bdev_create(const struct bdev_spec *spec, bdev_created_fn done, void *arg);
 
 /* Removes it and what stands on it, top first where that is possible: refuse new I/O, tell holders,
@@ -298,25 +332,40 @@ void bdev_remove(struct bdev *bdev, struct bdev_done done);
 /* The storage is gone (hot removal): the same, but parents get base_lost. Any number of times. */
 void bdev_gone(struct bdev *bdev, const char *why);
 
+/*
+ * Members that come and go while the bdev lives on. attach puts an unclaimed base into an empty
+ * slot
+ * (-EEXIST, -EPERM, -ELOOP, -EMLINK when it has too many layers of its own, -ENOSPC when with it the
+ * bdev would shrink); the module decides
+ * when it uses it. detach runs base_lost, then takes the base out, which is unclaimed afterwards
+ * and not offered again; -EOPNOTSUPP for a module without base_lost. bases[index] changes under
+ * quiesce, and the size is derived again.
+ */
+void bdev_base_attach(struct bdev *bdev, unsigned index, struct bdev *base, struct bdev_done done);
+void bdev_base_detach(struct bdev *bdev, unsigned index, struct bdev_done done);
+
 /* By name, alias or UUID text. NULL: none that is visible. */
 struct bdev *bdev_find(const char *name);
 /* In order of registration; NULL starts, NULL ends. Only visible ones. */
 struct bdev *bdev_next(const struct bdev *after);
 /* Calls fn(arg, bdev) once when a bdev of that name is online, or with NULL after timeout_ms. */
 void bdev_wait_for(
-	const char *name, uint64_t timeout_ms, void (*fn)(void *arg, struct bdev *bdev), void *arg);
+        const char *name, uint64_t timeout_ms, void (*fn)(void *arg, struct bdev *bdev), void *arg);
 /* Calls done when no examine is running or queued. */
 void bdev_wait_for_examine(struct bdev_done done);
 /* Creations that still wait for a base: calls fn for each with name, module and missing base. */
 void bdev_for_each_waiting(
-	void (*fn)(void *arg, const struct bdev_spec *spec, const char *missing), void *arg);
+        void (*fn)(void *arg, const struct bdev_spec *spec, const char *missing), void *arg);
 /* Drops a waiting creation; -ENODEV if there is none of that name. */
 int bdev_waiting_cancel(const char *name);
+/* What it was created from. params is the head of its priv; bases are as they were asked for, or as
+ * attach and detach have left them (NULL: an empty slot). */
+const struct bdev_spec *bdev_get_spec(const struct bdev *bdev);
 
 int bdev_add_alias(struct bdev *bdev, const char *alias, struct err *err);
 int bdev_remove_alias(struct bdev *bdev, const char *alias);
 const char *bdev_alias(
-	const struct bdev *bdev, unsigned i); /* NULL past the last; 0 is the UUID text */
+        const struct bdev *bdev, unsigned i); /* NULL past the last; 0 is the UUID text */
 bool bdev_is_claimed(const struct bdev *bdev);
 /* Parents standing on it; NULL past the last. */
 struct bdev *bdev_parent(const struct bdev *bdev, unsigned i);
@@ -327,12 +376,14 @@ struct bdev_options {
 	uint32_t step_timeout_ms;  /* deadline of every control step */
 	uint32_t stat_interval_ms; /* how often backends look at their storage's size */
 	uint32_t saved_values[4];  /* accepted for compatibility and saved: bdev_io_pool_size,
-				      bdev_io_cache_size,  iobuf_small_cache_size,
-				      iobuf_large_cache_size */
+	                              bdev_io_cache_size,  iobuf_small_cache_size,
+	                              iobuf_large_cache_size */
 };
 struct bdev_options *bdev_options(void);
 /* bdev_examine: allows the name although auto_examine is off, and examines it if it is there. */
 int bdev_examine_by_name(const char *name, struct err *err);
+/* The i-th name allowed so, for save; NULL past the last. */
+const char *bdev_examine_allowed(unsigned i);
 
 /* Called once on the control loop before anything else / when all bdevs are to be removed, top
  * first. */
@@ -354,9 +405,13 @@ void bdev_told(struct bdev_tell *tell, enum bdev_told told, unsigned clients);
 
 struct bdev_holder_ops {
 	const char *kind; /* "nbd export" */
+	/* A module that holds a bdev for itself (a volume store without volumes): bdevs of this
+	 * module may stand on it meanwhile, others and other writers may not. Left out: a target.
+	 */
+	const struct bdev_module *module;
 	/* Required: the bdev has the new size; tell the clients, then bdev_told. */
 	void (*resized)(struct bdev_handle *handle, uint64_t old_blocks, uint64_t new_blocks,
-		struct bdev_tell *tell);
+	        struct bdev_tell *tell);
 	/* Required: stop submitting and close soon. */
 	void (*removed)(struct bdev_handle *handle);
 	/* Left out: refuses. 0 or an error with the reason. */
@@ -367,7 +422,7 @@ struct bdev_holder_ops {
  * -EPERM, on a read-only one -EROFS. Control loop; the handle's bio_submit may then be used on
  * every loop. */
 int bdev_open(struct bdev *bdev, bool write, const struct bdev_holder_ops *ops, const char *holder,
-	void *arg, struct bdev_handle **out, struct err *err) must_check;
+        void *arg, struct bdev_handle **out, struct err *err) must_check;
 /* No bio of this handle may be in flight on any loop. */
 void bdev_close(struct bdev_handle *handle);
 struct bdev *bdev_handle_bdev(const struct bdev_handle *handle);
@@ -459,7 +514,7 @@ struct bdev_stats {
 	struct bdev_op_stats op[BIO_OPS];
 };
 void bdev_get_stats(struct bdev *bdev, struct bdev_stats *sum, struct bdev_stats *per_loop,
-	struct bdev_done done);
+        struct bdev_done done);
 enum bdev_stats_reset {
 	BDEV_RESET_NONE,
 	BDEV_RESET_ALL,
@@ -480,7 +535,7 @@ struct bdev_histogram {
 	uint64_t *buckets;
 };
 void bdev_histogram_enable(
-	struct bdev *bdev, const struct bdev_histogram *config, struct bdev_done done);
+        struct bdev *bdev, const struct bdev_histogram *config, struct bdev_done done);
 void bdev_histogram_disable(struct bdev *bdev, struct bdev_done done);
 /* -ENOMEM when it is off (as the reference answers). The caller frees out->buckets. */
 void bdev_histogram_get(struct bdev *bdev, struct bdev_histogram *out, struct bdev_done done);
@@ -502,7 +557,7 @@ struct bdev_subscription *bdev_subscribe(bdev_event_fn fn, void *arg);
 void bdev_unsubscribe(struct bdev_subscription *subscription);
 /* Recent ones (the last 1024 are kept), from id on. fn returns false to stop. */
 void bdev_events_since(
-	uint64_t id, bool (*fn)(void *arg, const struct bdev_event *event), void *arg);
+        uint64_t id, bool (*fn)(void *arg, const struct bdev_event *event), void *arg);
 
 /*
  * Problems for `bellows status`: a sentence and what to do about it. Set again replaces, NULL text
@@ -510,7 +565,7 @@ void bdev_events_since(
  */
 void bdev_set_problem(struct bdev *bdev, const char *key, const char *text, const char *action);
 void bdev_for_each_problem(void (*fn)(void *arg, const struct bdev *bdev, const char *key,
-				   const char *text, const char *action),
-	void *arg);
+                                   const char *text, const char *action),
+        void *arg);
 
 #include "bdev/bio_inline.h"

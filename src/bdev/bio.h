@@ -34,7 +34,7 @@ enum bio_op {
 	BIO_READ,
 	BIO_WRITE,
 	BIO_FLUSH,        /* all writes that completed before it was submitted become durable; range
-			     ignored */
+	                     ignored */
 	BIO_UNMAP,        /* contents become undefined until written: old data or zeroes */
 	BIO_WRITE_ZEROES, /* reads as zeroes afterwards */
 	BIO_COMPARE,      /* -EILSEQ when the data differs */
@@ -46,6 +46,10 @@ enum bio_op {
 enum bio_flags {
 	BIO_FUA = 1 << 0,         /* write, write_zeroes: durable when complete */
 	BIO_NO_UNMAP = 1 << 1,    /* write_zeroes: must not deallocate */
+	BIO_STALE_OK = 1 << 2,    /* read: the buffer may be left as it is by a bdev that stores
+	                             nothing, instead of being filled with zeroes: what is in it
+	                             already belongs to the reader. A layer's own buffers never
+	                             carry it on */
 	BIO_RANGE_OWNER = 1 << 7, /* see bio_set_range_owner */
 };
 
@@ -55,8 +59,8 @@ enum bio_flags {
 #define BIO_CAP_FUA (1U << 16)
 #define BIO_CAPS_DATA                                                                              \
 	(BIO_CAP(BIO_READ) | BIO_CAP(BIO_WRITE) | BIO_CAP(BIO_FLUSH) | BIO_CAP(BIO_UNMAP) |        \
-		BIO_CAP(BIO_WRITE_ZEROES) | BIO_CAP(BIO_COMPARE) | BIO_CAP(BIO_RESET) |            \
-		BIO_CAP(BIO_BLOCK_STATUS))
+	        BIO_CAP(BIO_WRITE_ZEROES) | BIO_CAP(BIO_COMPARE) | BIO_CAP(BIO_RESET) |            \
+	        BIO_CAP(BIO_BLOCK_STATUS))
 #define BIO_CAPS_ALL (BIO_CAPS_DATA | BIO_CAP_FUA)
 
 typedef void (*bio_fn)(struct bio *bio);
@@ -88,7 +92,7 @@ struct bio_extent {
 
 struct bio {
 	struct loop_task task;   /* the core's queue link while it is below bio_submit; free for the
-				    owner otherwise */
+	                            owner otherwise */
 	struct bio_frame *frame; /* of the layer that holds it */
 	struct loop *loop;
 	uint64_t num_blocks;
@@ -99,14 +103,17 @@ struct bio {
 	uint8_t flags;           /* enum bio_flags */
 	uint8_t check;           /* the core's: state in check builds */
 	uint8_t spare;
-	int32_t status; /* 0 or -errno, valid on the way up */
-	uint32_t need;  /* BIO_CAP bits, from op and flags */
-	uint32_t spare2;
-	uint64_t submit_ns;       /* loop_now_ns at submit */
-	struct bio_extent extent; /* BIO_BLOCK_STATUS only */
-	bio_fn done;              /* the owner's */
-	void *arg;                /* the owner's */
-	uint64_t spare3[2];       /* frames begin on a cache line when the bio does */
+	int32_t status;       /* 0 or -errno, valid on the way up */
+	uint32_t need;        /* BIO_CAP bits, from op and flags */
+	uint32_t loop_offset; /* the core's: of this loop's part in bdev->loops, in bytes */
+	uint64_t submit_ns;   /* loop_now_ns at submit */
+	union {
+		struct bio_extent extent;       /* BIO_BLOCK_STATUS only */
+		struct loop_extent loop_extent; /* the same, while a backend asks loop.h */
+	};
+	bio_fn done;        /* the owner's */
+	void *arg;          /* the owner's */
+	uint64_t spare3[2]; /* frames begin on a cache line when the bio does */
 	struct bio_frame frames[BIO_FRAMES_MAX];
 };
 _Static_assert(offsetof(struct bio, frames) == 2 * CACHE_LINE_BYTES, "the head is two cache lines");
@@ -119,7 +126,7 @@ _Static_assert(offsetof(struct bio, frames) == 2 * CACHE_LINE_BYTES, "the head i
  * data iov is NULL and iovcnt 0; for FLUSH and RESET offset and length are ignored (0, 0 is fine).
  */
 static inline void bio_init(struct bio *bio, enum bio_op op, const struct iovec *iov,
-	uint32_t iovcnt, uint64_t num_blocks, bio_fn done, void *arg)
+        uint32_t iovcnt, uint64_t num_blocks, bio_fn done, void *arg)
 {
 	bio->op = (uint8_t)op;
 	bio->flags = 0;
@@ -185,7 +192,7 @@ static inline void *bdev_priv(const struct bdev *bdev);
  * step. The caller has made sure that the range lies within base.
  */
 static inline void bio_forward(
-	struct bio *bio, struct bdev *base, uint64_t offset_blocks, bio_fn done);
+        struct bio *bio, struct bdev *base, uint64_t offset_blocks, bio_fn done);
 
 /* The layer that holds the bio is done with it. status is 0 or -errno. */
 static inline void bio_complete(struct bio *bio, int status);
@@ -219,7 +226,7 @@ bool bio_split_begin(struct bio *parent, unsigned n, bio_fn again) must_check;
  */
 typedef bool (*bio_child_fn)(struct bio *child);
 void bio_split_add(struct bio *parent, struct bdev *base, uint64_t offset_blocks,
-	uint64_t num_blocks, uint64_t skip_bytes, bio_child_fn child_done);
+        uint64_t num_blocks, uint64_t skip_bytes, bio_child_fn child_done);
 void bio_split_end(struct bio *parent, bio_fn done);
 /*
  * The long form of add: a child with op, flags and data view as the parent's (at skip 0), to be
@@ -229,7 +236,7 @@ void bio_split_end(struct bio *parent, bio_fn done);
 struct bio *bio_split_prepare(struct bio *parent, bio_child_fn child_done);
 struct iovec *bio_child_iovs(struct bio *child, unsigned n);
 void bio_child_submit(
-	struct bio *child, struct bdev *base, uint64_t offset_blocks, uint64_t num_blocks);
+        struct bio *child, struct bdev *base, uint64_t offset_blocks, uint64_t num_blocks);
 void bio_child_restart(struct bio *child, struct bdev *base, uint64_t offset_blocks);
 struct bio *bio_child_parent(const struct bio *child);
 /* A word of the layer's own in each child, e.g. which member it went to. */
@@ -251,6 +258,15 @@ static inline uint64_t bio_bytes(const struct bio *bio);
 void bio_copy_out(const struct bio *bio, uint64_t skip_bytes, void *dst, size_t len);
 void bio_copy_in(struct bio *bio, uint64_t skip_bytes, const void *src, size_t len);
 void bio_zero_data(struct bio *bio, uint64_t skip_bytes, size_t len);
+/* 0, or -EILSEQ when the data differs from what is at `with`. */
+int bio_compare_data(const struct bio *bio, uint64_t skip_bytes, const void *with, size_t len);
+
+/*
+ * What the core does for a bdev whose module lacks `missing` (BIO_CAP bits) for a bio: it serves it
+ * by other operations, or refuses it. For a layer that holds the bio and finds out only then that
+ * it can't do the operation. The frame's ctx, step and tries are the core's from here on.
+ */
+void bio_emulate(struct bio *bio, uint32_t missing);
 
 /*
  * Builds a plain iovec array of the bio's data view (skip and end applied) into out[max]; returns
@@ -258,6 +274,6 @@ void bio_zero_data(struct bio *bio, uint64_t skip_bytes, size_t len);
  * through *exact without copying.
  */
 unsigned bio_iovs(
-	const struct bio *bio, struct iovec *out, unsigned max, const struct iovec **exact);
+        const struct bio *bio, struct iovec *out, unsigned max, const struct iovec **exact);
 
 const char *bio_op_name(enum bio_op op);

@@ -177,15 +177,10 @@ struct bdev_slow {
 
 /* Fails a bio that has not entered the bdev it was sent to: its sender is told. */
 void bio_refuse(struct bio *bio, int status);
-/* A bio holds a counted frame of a bdev whose module can't be given it as it is. */
-void bio_emulate(struct bio *bio, uint32_t missing);
 /* Whether a bio that holds its frame has memory that the module can use. */
 bool bio_is_aligned(const struct bio *bio, const struct bio_limits *limits);
 /* Whether it is within all limits. */
 bool bio_fits(const struct bio *bio, const struct bio_limits *limits);
-
-/* 0 or -EILSEQ. */
-int bio_compare_data(const struct bio *bio, uint64_t skip_bytes, const void *with, size_t len);
 
 /* ---- gate and statistics --------------------------------------------------------------------- */
 

@@ -93,7 +93,7 @@ int bio_compare_data(const struct bio *bio, uint64_t skip_bytes, const void *wit
 }
 
 unsigned bio_iovs(
-	const struct bio *bio, struct iovec *out, unsigned max, const struct iovec **exact)
+        const struct bio *bio, struct iovec *out, unsigned max, const struct iovec **exact)
 {
 	uint64_t left = bio_bytes(bio), sum = 0;
 	unsigned n = 0;
@@ -152,7 +152,7 @@ bool bio_fits(const struct bio *bio, const struct bio_limits *limits)
 	uint64_t offset = bio_offset(bio), n = bio->num_blocks;
 
 	if (limits->boundary_blocks && n > 1 &&
-		offset % limits->boundary_blocks + n > limits->boundary_blocks)
+	        offset % limits->boundary_blocks + n > limits->boundary_blocks)
 		return false;
 	if (!(bio->need & OPS_WITH_DATA))
 		return true;

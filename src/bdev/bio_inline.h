@@ -4,6 +4,9 @@
  */
 #pragma once
 
+#include <string.h>
+
+#include "base/cursor.h"
 #include "bdev/bio.h"
 
 /* The slow way in: gates, missing capabilities, emulation. */
@@ -33,26 +36,32 @@ enum bio_frame_flags {
 #define BIO_CHECK_SET(bio, state) ((void)0)
 #endif
 
+/* The part of a bdev that belongs to the bio's loop. */
+static inline struct bdev_loop *bio_bdev_loop(const struct bio *bio, const struct bdev *bdev)
+{
+	return (struct bdev_loop *)(void *)((char *)bdev->loops + bio->loop_offset);
+}
+
 /* Takes a frame for the bdev, counted in flight. */
 static inline void bio_push(
-	struct bio *bio, struct bdev *bdev, struct bdev_loop *bl, uint64_t offset_blocks)
+        struct bio *bio, struct bdev *bdev, struct bdev_loop *bl, uint64_t offset_blocks)
 {
 	struct bio_frame *frame = ++bio->frame;
 
 	BELLOWS_CHECKED(frame < bio->frames + BIO_FRAMES_MAX);
+	/* epoch; and flags, step and tries become 0: four bytes in one store */
+	uint32_t epoch = bl->epoch, head = host_le32(epoch);
+
 	frame->bdev = bdev;
 	frame->offset_blocks = offset_blocks;
-	frame->epoch = (uint8_t)bl->epoch;
-	frame->flags = 0;
-	frame->step = 0;
-	frame->tries = 0;
-	bl->inflight[bl->epoch]++;
+	memcpy(&frame->epoch, &head, sizeof(head));
+	bl->inflight[epoch]++;
 }
 
 /* Enters a bdev: one frame more. */
 static inline void bio_enter(struct bio *bio, struct bdev *bdev, uint64_t offset_blocks)
 {
-	struct bdev_loop *bl = &bdev->loops[bio->loop->id];
+	struct bdev_loop *bl = bio_bdev_loop(bio, bdev);
 
 	if (unlikely((bl->gate | (bio->need & bl->lacks)) != 0)) {
 		bio_enter_slow(bio, bdev, offset_blocks);
@@ -63,7 +72,7 @@ static inline void bio_enter(struct bio *bio, struct bdev *bdev, uint64_t offset
 }
 
 static inline void bio_forward(
-	struct bio *bio, struct bdev *base, uint64_t offset_blocks, bio_fn done)
+        struct bio *bio, struct bdev *base, uint64_t offset_blocks, bio_fn done)
 {
 	BELLOWS_CHECKED(bio->check == BIO_HELD && !(bio->frame->flags & FRAME_SPLIT));
 	bio->frame->done = done;

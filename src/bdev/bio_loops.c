@@ -4,8 +4,6 @@
 #include <errno.h>
 #include <string.h>
 
-#define WRITE_CAPS (BIO_CAP(BIO_WRITE) | BIO_CAP(BIO_UNMAP) | BIO_CAP(BIO_WRITE_ZEROES))
-
 static void set_limits(struct bio_limits *limits, const struct bdev_geometry *g, bool check_range)
 {
 	uint32_t align = g->buf_align_bytes > 1 ? g->buf_align_bytes : 1;
@@ -14,23 +12,24 @@ static void set_limits(struct bio_limits *limits, const struct bdev_geometry *g,
 	uint32_t boundary = g->split_on_boundary ? g->optimal_io_boundary_blocks : 0;
 
 	BELLOWS_ASSERT(is_power_of_two(align) && align <= (1U << BOUNCE_SHIFT_MIN));
-	BELLOWS_ASSERT(boundary % align_blocks == 0);
+	BELLOWS_ASSERT(boundary == 0 || align_blocks == 1);
 	BELLOWS_ASSERT(max_transfer == 0 || max_transfer >= align_blocks);
 	*limits = (struct bio_limits){
-		.address_mask = align - 1,
-		.len_mask = (align < g->block_bytes ? align : g->block_bytes) - 1,
-		.max_transfer_blocks = max_transfer / align_blocks * align_blocks,
-		.boundary_blocks = boundary,
-		.write_cache = g->write_cache,
-		.read_only = g->read_only,
-		.check_range = check_range,
+	        .address_mask = align - 1,
+	        .len_mask = (align < g->block_bytes ? align : g->block_bytes) - 1,
+	        .max_transfer_blocks = max_transfer / align_blocks * align_blocks,
+	        .boundary_blocks = boundary,
+	        .write_cache = g->write_cache,
+	        .read_only = g->read_only,
+	        .check_range = check_range,
 	};
 }
 
 /* On the loop, or before there is any bio. */
-static void set_loop(struct bdev_loop *bl, unsigned loop_id, const struct bdev_geometry *g,
-	unsigned rank, bool check_range)
+static void set_loop(const struct bdev *bdev, unsigned loop_id, const struct bdev_geometry *g,
+        unsigned rank, bool check_range)
 {
+	struct bdev_loop *bl = &bdev->loops[loop_id];
 	struct bdev_slow *slow = bl->slow;
 	struct bio_limits *limits = &slow->limits;
 
@@ -39,9 +38,11 @@ static void set_loop(struct bdev_loop *bl, unsigned loop_id, const struct bdev_g
 	if (!g->write_cache)
 		bl->lacks &= ~BIO_CAP_FUA; /* whatever is complete is durable */
 	if (g->read_only)
-		bl->lacks |= WRITE_CAPS;
+		bl->lacks |= OPS_THAT_WRITE;
+	if (bdev->submit == bdev_pass_submit)
+		bl->lacks = 0; /* the base sees to what it can't do */
 	if (limits->address_mask || limits->max_transfer_blocks || limits->boundary_blocks ||
-		limits->check_range)
+	        limits->check_range)
 		bl->gate |= GATE_LIMITS;
 	else
 		bl->gate &= ~(uint32_t)GATE_LIMITS;
@@ -72,10 +73,10 @@ void bdev_loops_create(struct bdev *bdev)
 			bl->stats[op].latency_min_ns = UINT64_MAX;
 		if (state_bytes > 0) {
 			bl->state = try_alloc_aligned(
-				CACHE_LINE_BYTES, align_up_u64(state_bytes, CACHE_LINE_BYTES));
+			        CACHE_LINE_BYTES, align_up_u64(state_bytes, CACHE_LINE_BYTES));
 			BELLOWS_ASSERT(bl->state);
 		}
-		set_loop(bl, i, &bdev->geometry, bdev->rank, false);
+		set_loop(bdev, i, &bdev->geometry, bdev->rank, false);
 	}
 }
 
@@ -113,7 +114,7 @@ static void publish_on_loop(struct loop *loop, void *arg)
 {
 	const struct publish *p = arg;
 
-	set_loop(&p->bdev->loops[loop->id], loop->id, &p->geometry, p->rank, p->shrinks);
+	set_loop(p->bdev, loop->id, &p->geometry, p->rank, p->shrinks);
 }
 
 static void published(void *arg, const struct err *err)
@@ -136,7 +137,7 @@ static void seen_everywhere(void *arg, const struct err *err)
 }
 
 void bdev_publish_geometry(
-	struct bdev *bdev, const struct bdev_geometry *geometry, struct bdev_done done)
+        struct bdev *bdev, const struct bdev_geometry *geometry, struct bdev_done done)
 {
 	struct publish *p;
 
@@ -151,10 +152,10 @@ void bdev_publish_geometry(
 	}
 	p = xcalloc(1, sizeof(*p));
 	*p = (struct publish){.bdev = bdev,
-		.geometry = *geometry,
-		.rank = bdev->rank,
-		.shrinks = geometry->num_blocks < bdev->num_blocks,
-		.done = done};
+	        .geometry = *geometry,
+	        .rank = bdev->rank,
+	        .shrinks = geometry->num_blocks < bdev->num_blocks,
+	        .done = done};
 	for (unsigned u = 0; u < POOL_USERS; u++)
 		(void)bio_pool_get(bdev->rank, u, LOOP_CONTROL);
 	bdev->caps = geometry->caps;

@@ -81,7 +81,7 @@ struct bio_pool *bio_pool_get(unsigned rank, enum pool_user user, unsigned loop_
 	if (!pools[rank][user]) {
 		unsigned n = loops_count();
 		struct bio_pool *of_loops =
-			try_alloc_aligned(CACHE_LINE_BYTES, n * sizeof(*of_loops));
+		        try_alloc_aligned(CACHE_LINE_BYTES, n * sizeof(*of_loops));
 
 		BELLOWS_ASSERT(of_loops);
 		for (unsigned i = 0; i < n; i++)
@@ -246,7 +246,7 @@ void *bio_bounce_from(struct bio_pool *pool, struct bio *bio, size_t bytes, bio_
 	frame->bounce_user = pool->user;
 	frame->bounce_rank = pool->rank;
 	if ((pool->bounce_waiters.head && pool->first != bio) ||
-		!bounce_available(pool, frame->bounce_class)) {
+	        !bounce_available(pool, frame->bounce_class)) {
 		wait_in(&pool->bounce_waiters, pool, bio, again);
 		return NULL;
 	}
@@ -274,7 +274,7 @@ void bio_bounce_free(struct bio *bio, struct bio_frame *frame)
 
 void *bio_bounce(struct bio *bio, size_t bytes, bio_fn again)
 {
-	struct bdev_loop *bl = &bio_bdev(bio)->loops[bio->loop->id];
+	struct bdev_loop *bl = bio_bdev_loop(bio, bio_bdev(bio));
 
 	return bio_bounce_from(bl->slow->pools[POOL_MODULE], bio, bytes, again);
 }

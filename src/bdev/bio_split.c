@@ -1,10 +1,11 @@
 /* bio_split.c: one request, several below. */
+#include "base/plant.h"
 #include "bdev/bio_core.h"
 
 static struct bio_pool *pool_of(const struct bio *parent)
 {
 	const struct bio_frame *frame = parent->frame;
-	struct bdev_slow *slow = frame->bdev->loops[parent->loop->id].slow;
+	struct bdev_slow *slow = bio_bdev_loop(parent, frame->bdev)->slow;
 
 	return slow->pools[frame->flags & FRAME_CORE_SPLIT ? POOL_CORE : POOL_MODULE];
 }
@@ -60,7 +61,7 @@ static void child_done(struct bio *bio)
 		return;
 	BELLOWS_CHECKED(bio->check == BIO_HELD);
 	BIO_CHECK_SET(bio, BIO_OWNED);
-	if (unlikely(bio->status != 0) && parent->status == 0)
+	if (unlikely(bio->status != 0) && parent->status == 0 && !PLANT(CHILD_ERROR_SWALLOWED))
 		parent->status = bio->status;
 	bio_pool_put_child(child->pool, child);
 	BELLOWS_CHECKED(split->refs > 0);
@@ -81,10 +82,11 @@ struct bio *bio_split_prepare(struct bio *parent, bio_child_fn fn)
 	child->fn = fn;
 	child->tag = 0;
 	bio_init(
-		bio, parent->op, parent->iov, parent->iovcnt, parent->num_blocks, child_done, NULL);
+	        bio, parent->op, parent->iov, parent->iovcnt, parent->num_blocks, child_done, NULL);
 	bio->iov_skip_bytes = parent->iov_skip_bytes;
 	bio->flags = parent->flags & (uint8_t)~BIO_RANGE_OWNER;
 	bio->loop = parent->loop;
+	bio->loop_offset = parent->loop_offset;
 	BIO_CHECK_SET(bio, BIO_HELD);
 	return bio;
 }
@@ -100,7 +102,7 @@ static void start(struct bio *bio, uint64_t num_blocks)
 }
 
 void bio_child_submit(
-	struct bio *child, struct bdev *base, uint64_t offset_blocks, uint64_t num_blocks)
+        struct bio *child, struct bdev *base, uint64_t offset_blocks, uint64_t num_blocks)
 {
 	start(child, num_blocks);
 	bio_enter(child, base, offset_blocks);
@@ -129,7 +131,7 @@ void bio_child_restart(struct bio *child, struct bdev *base, uint64_t offset_blo
 }
 
 void bio_split_add(struct bio *parent, struct bdev *base, uint64_t offset_blocks,
-	uint64_t num_blocks, uint64_t skip_bytes, bio_child_fn fn)
+        uint64_t num_blocks, uint64_t skip_bytes, bio_child_fn fn)
 {
 	struct bio *child = bio_split_prepare(parent, fn);
 
@@ -159,6 +161,7 @@ struct iovec *bio_child_iovs(struct bio *bio, unsigned n)
 	struct bio_child *child = bio_child_of(bio);
 
 	BELLOWS_ASSERT(n <= BIO_CHILD_IOVS);
+	bio->flags &= (uint8_t)~BIO_STALE_OK;
 	bio->iov = child->iovs;
 	bio->iovcnt = n;
 	bio->iov_skip_bytes = 0;

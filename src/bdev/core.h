@@ -18,6 +18,8 @@ struct bdev_handle {
 	void *arg;
 	struct list link; /* in bdev_graph.handles */
 	bool removed_told;
+	uint64_t known_blocks; /* the size that the holder was told last, or saw at open */
+	uint64_t asked;        /* stamp of the transaction that asked it last */
 };
 
 /* ---- data-path half: called on the control loop -----------------------------------------------
@@ -41,7 +43,7 @@ void bdev_loops_destroy(struct bdev *bdev);
  * later. A rank that rises is published before the module uses the base that raises it.
  */
 void bdev_publish_geometry(
-	struct bdev *bdev, const struct bdev_geometry *geometry, struct bdev_done done);
+        struct bdev *bdev, const struct bdev_geometry *geometry, struct bdev_done done);
 
 /* From now on new bios fail with -ENODEV, and what is queued at the gate too; done when no bio is
  * in flight on any loop. Later calls that would wait for loops (quiesce, ranges, publish,
@@ -50,7 +52,7 @@ void bdev_gate_close(struct bdev *bdev, struct bdev_done done);
 
 /* Runs fn(loop, arg) on every loop, the control loop included, then done on the control loop. */
 void loops_run_everywhere(
-	void (*fn)(struct loop *loop, void *arg), void *arg, struct bdev_done done);
+        void (*fn)(struct loop *loop, void *arg), void *arg, struct bdev_done done);
 
 /* ---- control half -------------------------------------------------------------------------------
  */

@@ -9,6 +9,7 @@
  * What must hold for new bios (queue them, fail them, queue those in a range) is set in the same
  * message, before the epoch changes: whoever took the old counter was let in by the old rule.
  */
+#include "base/plant.h"
 #include "bdev/bio_core.h"
 
 #include <errno.h>
@@ -31,7 +32,7 @@ static bool overlaps(uint64_t a, uint64_t a_end, uint64_t b, uint64_t b_end)
 
 /* Whether a locked range, or a bio that waits for one, is in the way. */
 static bool range_in_the_way(
-	const struct bdev_slow *slow, const struct bio *bio, uint64_t offset_blocks)
+        const struct bdev_slow *slow, const struct bio *bio, uint64_t offset_blocks)
 {
 	uint64_t end_blocks = offset_blocks + bio->num_blocks;
 
@@ -42,7 +43,8 @@ static bool range_in_the_way(
 	for (unsigned i = 0; i < slow->num_ranges; i++) {
 		const struct locked_range *r = &slow->ranges[i];
 
-		if (overlaps(offset_blocks, end_blocks, r->offset_blocks, r->end_blocks))
+		if (overlaps(offset_blocks, end_blocks, r->offset_blocks, r->end_blocks) &&
+		        !(PLANT(RANGE_OVERLAP_MISSED) && offset_blocks < r->offset_blocks))
 			return true;
 	}
 	for (struct loop_task *t = slow->queue.head; t; t = t->next) {
@@ -57,7 +59,7 @@ static bool range_in_the_way(
 
 void bio_enter_slow(struct bio *bio, struct bdev *bdev, uint64_t offset_blocks)
 {
-	struct bdev_loop *bl = &bdev->loops[bio->loop->id];
+	struct bdev_loop *bl = bio_bdev_loop(bio, bdev);
 	struct bdev_slow *slow = bl->slow;
 	const struct bio_limits *limits = &slow->limits;
 	uint32_t missing = bio->need & bl->lacks;
@@ -130,7 +132,7 @@ static void part_run(struct loop_task *task)
 }
 
 void loops_run_everywhere(
-	void (*fn)(struct loop *loop, void *arg), void *arg, struct bdev_done done)
+        void (*fn)(struct loop *loop, void *arg), void *arg, struct bdev_done done)
 {
 	unsigned n = loops_count();
 	struct everywhere *e = xcalloc(1, sizeof(*e) + n * sizeof(e->parts[0]));
@@ -216,7 +218,8 @@ static void flip_on_loop(struct loop_task *task)
 	if (ack->flip->apply)
 		ack->flip->apply(bl, ack->flip);
 	bl->epoch = old ^ 1;
-	if (bl->inflight[old] == 0) {
+	if (bl->inflight[old] == 0 ||
+	        (PLANT(QUIESCE_NOT_DRAINED) && !ack->flip->range)) {
 		send_ack(ack);
 	} else {
 		bl->slow->drain = ack;
@@ -236,15 +239,15 @@ static void flip_next(struct gate_control *control)
 }
 
 static void flip(struct gate_control *control,
-	void (*apply)(struct bdev_loop *bl, const struct flip *flip), struct bdev_range *range,
-	struct bdev_done done)
+        void (*apply)(struct bdev_loop *bl, const struct flip *flip), struct bdev_range *range,
+        struct bdev_done done)
 {
 	unsigned n = loops_count();
 	struct flip *f = xcalloc(1, sizeof(*f) + n * sizeof(f->acks[0]));
 	bool idle = list_empty(&control->flips);
 
 	f->bdev = control->bdev;
-	f->apply = apply;
+	f->apply = PLANT(RANGE_NOT_DRAINED) && range ? NULL : apply;
 	f->range = range;
 	f->done = done;
 	f->left = n;
@@ -296,7 +299,8 @@ void bdev_gate_flush_out(struct bdev *bdev, struct bdev_done done)
 static void apply_quiesce(struct bdev_loop *bl, const struct flip *flip)
 {
 	(void)flip;
-	bl->gate |= GATE_QUIESCED;
+	if (!(PLANT(QUIESCE_MISSES_LOOP) && loop_self()->id == 2))
+		bl->gate |= GATE_QUIESCED;
 }
 
 void bdev_quiesce(struct bdev *bdev, struct bdev_done done)
@@ -323,7 +327,8 @@ static void unquiesce_on_loop(struct loop *loop, void *arg)
 	struct bdev_loop *bl = &bdev->loops[loop->id];
 
 	bl->gate &= ~(uint32_t)GATE_QUIESCED;
-	release(bl);
+	if (!PLANT(WAKEUP_LOST))
+		release(bl);
 }
 
 void bdev_unquiesce(struct bdev *bdev)
@@ -333,13 +338,14 @@ void bdev_unquiesce(struct bdev *bdev)
 	BELLOWS_ASSERT(control->quiesced > 0);
 	if (--control->quiesced == 0 && !control->closing)
 		loops_run_everywhere(
-			unquiesce_on_loop, bdev, (struct bdev_done){nothing_more, NULL});
+		        unquiesce_on_loop, bdev, (struct bdev_done){nothing_more, NULL});
 }
 
 static void apply_close(struct bdev_loop *bl, const struct flip *flip)
 {
 	(void)flip;
-	bl->gate |= GATE_GONE;
+	if (!(PLANT(GONE_LETS_IN) && loop_self()->id == 1))
+		bl->gate |= GATE_GONE;
 	release(bl);
 }
 
@@ -367,16 +373,16 @@ static void apply_range(struct bdev_loop *bl, const struct flip *flip)
 		slow->ranges = xrealloc(slow->ranges, slow->max_ranges * sizeof(slow->ranges[0]));
 	}
 	slow->ranges[slow->num_ranges++] =
-		(struct locked_range){.offset_blocks = range->offset_blocks,
-			.end_blocks = range->offset_blocks + range->num_blocks,
-			.id = range};
+	        (struct locked_range){.offset_blocks = range->offset_blocks,
+	                .end_blocks = range->offset_blocks + range->num_blocks,
+	                .id = range};
 	bl->gate |= GATE_RANGES;
 }
 
 static bool ranges_overlap(const struct bdev_range *a, const struct bdev_range *b)
 {
 	return overlaps(a->offset_blocks, a->offset_blocks + a->num_blocks, b->offset_blocks,
-		b->offset_blocks + b->num_blocks);
+	        b->offset_blocks + b->num_blocks);
 }
 
 /* Whether one that is locked, or that has waited for longer, is in the way. */
@@ -435,7 +441,8 @@ static void unlock_on_loop(struct loop *loop, void *arg)
 	}
 	if (slow->num_ranges == 0)
 		bl->gate &= ~(uint32_t)GATE_RANGES;
-	release(bl);
+	if (!PLANT(RANGE_WAKEUP_LOST))
+		release(bl);
 }
 
 static void unlocked(void *arg, const struct err *err)

@@ -107,10 +107,10 @@ static struct exchange *exchange_create(struct bdev *bdev, struct bdev_done done
 }
 
 void bdev_histogram_enable(
-	struct bdev *bdev, const struct bdev_histogram *config, struct bdev_done done)
+        struct bdev *bdev, const struct bdev_histogram *config, struct bdev_done done)
 {
 	uint32_t shift =
-		config->granularity_shift ? config->granularity_shift : GRANULARITY_DEFAULT;
+	        config->granularity_shift ? config->granularity_shift : GRANULARITY_DEFAULT;
 	unsigned min_range, max_range, num_buckets;
 	struct err err = ERR_NONE;
 	struct exchange *x;
@@ -119,9 +119,9 @@ void bdev_histogram_enable(
 		return;
 	if (shift > GRANULARITY_MAX || config->min_ns >= config->max_ns) {
 		err_set(&err, -EINVAL,
-			"histogram of '%s': the granularity is 1 to %d bits, and the least latency "
-			"must be below the greatest",
-			bdev->name, GRANULARITY_MAX);
+		        "histogram of '%s': the granularity is 1 to %d bits, and the least latency "
+		        "must be below the greatest",
+		        bdev->name, GRANULARITY_MAX);
 		bdev_done_call(done, &err);
 		return;
 	}
@@ -196,9 +196,9 @@ void bdev_histogram_get(struct bdev *bdev, struct bdev_histogram *out, struct bd
 	mine = bdev->loops[LOOP_CONTROL].slow->histogram;
 	if (!mine) {
 		err_set(&err, -ENOMEM,
-			"'%s' keeps no histogram: switch it on with "
-			"bdev_enable_histogram",
-			bdev->name);
+		        "'%s' keeps no histogram: switch it on with "
+		        "bdev_enable_histogram",
+		        bdev->name);
 		bdev_done_call(done, &err);
 		return;
 	}

@@ -62,7 +62,7 @@ static void read_done(void *arg, const struct err *err)
 }
 
 void bdev_get_stats(struct bdev *bdev, struct bdev_stats *sum, struct bdev_stats *per_loop,
-	struct bdev_done done)
+        struct bdev_done done)
 {
 	struct stats_read *r;
 
