@@ -335,7 +335,8 @@ void bdev_gone(struct bdev *bdev, const char *why);
 /*
  * Members that come and go while the bdev lives on. attach puts an unclaimed base into an empty
  * slot
- * (-EEXIST, -EPERM, -ELOOP, -EMLINK when it has too many layers of its own); the module decides
+ * (-EEXIST, -EPERM, -ELOOP, -EMLINK when it has too many layers of its own, -ENOSPC when with it the
+ * bdev would shrink); the module decides
  * when it uses it. detach runs base_lost, then takes the base out, which is unclaimed afterwards
  * and not offered again; -EOPNOTSUPP for a module without base_lost. bases[index] changes under
  * quiesce, and the size is derived again.
