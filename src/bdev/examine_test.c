@@ -124,7 +124,7 @@ static void test_it_hangs(void **state)
 
 	(void)state;
 	hang = true;
-	test_step_timeout(20);
+	test_step_timeout(250);
 	a = test_leaf_make("a", 100, NULL);
 	settle();
 	assert_string_equal(test_trace, "a_first a; z_second a; ");

@@ -165,7 +165,7 @@ static void test_hanging_disk(void **state)
 	test_open(&top, pass, true, "top");
 	clients_start(top.handle, 1100);
 	poll_until(test_bios_held() == loops_count());
-	test_step_timeout(30);
+	test_step_timeout(250);
 	assert_int_equal(test_resize(leaf, 600, &done), -ETIMEDOUT);
 	assert_non_null(strstr(done.report.err.text, "'pass': waiting for its requests"));
 	assert_int_equal(bdev_num_blocks(pass), 1100);
