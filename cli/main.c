@@ -1,25 +1,8 @@
 /* main.c: the `bellows` command. */
 
 #include <locale.h>
-#include <stdarg.h>
-#include <unistd.h>
 
 #include "cli/cli.h"
-
-int cli_usage_error(const struct cli_args *args, const char *fmt, ...)
-{
-	char text[ERR_TEXT_MAX];
-	va_list list;
-
-	va_start(list, fmt);
-	vsnprintf(text, sizeof(text), fmt, list);
-	va_end(list);
-	if (args->verb)
-		cli_error("%s (see: bellows help %s)", text, args->verb->name);
-	else
-		cli_error("%s (see: bellows help)", text);
-	return EXIT_USAGE;
-}
 
 static int run(struct cli *cli, const struct cli_args *args)
 {

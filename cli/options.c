@@ -2,6 +2,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <stdarg.h>
 #include <string.h>
 
 #include "cli/cli.h"
@@ -183,4 +184,19 @@ const char *cli_option(const struct cli_args *args, const char *name)
 
 	BELLOWS_ASSERT(option);
 	return args->values[option - args->verb->options];
+}
+
+int cli_usage_error(const struct cli_args *args, const char *fmt, ...)
+{
+	char text[ERR_TEXT_MAX];
+	va_list list;
+
+	va_start(list, fmt);
+	vsnprintf(text, sizeof(text), fmt, list);
+	va_end(list);
+	if (args->verb)
+		cli_error("%s (see: bellows help %s)", text, args->verb->name);
+	else
+		cli_error("%s (see: bellows help)", text);
+	return EXIT_USAGE;
 }

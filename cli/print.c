@@ -148,15 +148,28 @@ void table_row(struct table *table, const char *const *cells)
 	}
 }
 
+/* A row that is one text: it may run across the other columns. */
+static bool is_alone(const struct table *table, char *const *cells)
+{
+	for (unsigned i = 1; i < table->num_columns; i++)
+		if (*cells[i])
+			return false;
+	return true;
+}
+
 /* Width of a column; 0 when nothing stands in it. */
 static size_t column_width(const struct table *table, unsigned column)
 {
 	size_t width = 0;
 
-	for (size_t row = 0; row < table->num_rows; row++)
-		width = max_u64(
-		        width, text_columns(table->cells[row * table->num_columns + column]));
-	return width ? max_u64(width, text_columns(table->columns[column].title)) : 0;
+	for (size_t row = 0; row < table->num_rows; row++) {
+		char *const *cells = table->cells + row * table->num_columns;
+
+		if (!is_alone(table, cells))
+			width = max_u64(width, text_columns(cells[column]));
+	}
+	return width || column == 0 ? max_u64(width, text_columns(table->columns[column].title))
+	                            : 0;
 }
 
 static void print_cut(struct cli *cli, const char *text, size_t room, FILE *out)
@@ -175,26 +188,29 @@ static void print_row(struct cli *cli, const struct table *table, const size_t *
         char *const *cells, size_t line, FILE *out)
 {
 	size_t at = 0, gap = 0;
+	bool alone = cells && is_alone(table, cells);
 
 	for (unsigned i = 0; i < table->num_columns; i++) {
 		const char *text = cells ? cells[i] : table->columns[i].title;
-		size_t pad;
+		size_t columns = text_columns(text), pad = 0;
 
 		if (!widths[i])
 			continue;
-		pad = widths[i] - text_columns(text);
+		if (columns < widths[i])
+			pad = widths[i] - columns;
 		if (table->columns[i].right) {
 			gap += pad;
 			pad = 0;
 		}
 		if (*text) {
 			fprintf(out, "%*s", (int)gap, "");
-			if (i + 1 == table->num_columns && line)
-				print_cut(cli, text, line > at + gap ? line - at - gap : 0, out);
+			at += gap;
+			gap = 0;
+			if (line && (alone || i + 1 == table->num_columns))
+				print_cut(cli, text, line > at ? line - at : 0, out);
 			else
 				fputs(text, out);
-			at += gap + text_columns(text);
-			gap = 0;
+			at += columns;
 		}
 		gap += pad + 2;
 	}

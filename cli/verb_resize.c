@@ -58,17 +58,14 @@ static const struct table_column columns[] = {
         {"WHY", false},
 };
 
-/* An exact size: in blocks where the short form would hide a difference. */
+/* An exact size: in blocks where the short form is rounded. */
 static void size_text(char *text, size_t size, const json_t *layer, const char *member)
 {
 	uint64_t blocks = cli_u64(layer, member), bytes = blocks * cli_u64(layer, "block_size");
-	const char *other = strcmp(member, "old_blocks") == 0 ? "new_blocks" : "old_blocks";
-	char other_text[SIZE_TEXT_MAX];
+	uint64_t shown;
 
 	format_size_bytes(text, size, bytes);
-	format_size_bytes(other_text, sizeof(other_text),
-	        cli_u64(layer, other) * cli_u64(layer, "block_size"));
-	if (strcmp(text, other_text) == 0 && cli_u64(layer, other) != blocks)
+	if (parse_size_bytes(text, &shown) || shown != bytes)
 		snprintf(text, size, "%llu blocks", (unsigned long long)blocks);
 }
 
@@ -91,7 +88,7 @@ static void add_layer(struct cli *cli, struct table *table, const json_t *layer)
 	bool same = cli_u64(layer, "old_blocks") == cli_u64(layer, "new_blocks");
 	char old_size[SIZE_TEXT_MAX], new_size[SIZE_TEXT_MAX], clients[64];
 	autofree char *why =
-	        refused ? xasprintf("refuses: %s", refused) : xstrdup(cli_str(layer, "why", ""));
+	        refused ? xstrdup("refuses, see below") : xstrdup(cli_str(layer, "why", ""));
 
 	size_text(old_size, sizeof(old_size), layer, "old_blocks");
 	size_text(new_size, sizeof(new_size), layer, "new_blocks");
@@ -135,11 +132,33 @@ static void print_done(struct cli *cli, const json_t *report)
 	printf("done in %.1f ms", (double)cli_u64(report, "duration_us") / 1000);
 	if (told)
 		printf("; %u client%s told", told, told == 1 ? " was" : "s were");
-	if (untold)
-		printf("; %u client%s cannot be told by the protocol and see%s the new size when "
+	if (untold == 1)
+		printf("; 1 client cannot be told by its protocol: it sees the new size when it "
+		       "connects again");
+	else if (untold)
+		printf("; %u clients cannot be told by their protocol: they see the new size when "
 		       "they connect again",
-		        untold, untold == 1 ? "" : "s", untold == 1 ? "s" : "");
+		        untold);
 	putchar('\n');
+}
+
+/* Further layers that refuse, beside the one that the reason is about. */
+static void print_refusals(const json_t *plan)
+{
+	const char *reason = cli_str(plan, "reason", "");
+	json_t *layer;
+	size_t i;
+
+	json_array_foreach (json_object_get(plan, "layers"), i, layer) {
+		const char *refused = cli_str(layer, "refused", NULL);
+
+		if (refused && !strstr(reason, refused)) {
+			autofree char *line =
+			        xasprintf("%s refuses: %s", cli_str(layer, "name", "?"), refused);
+
+			print_line(line, stdout);
+		}
+	}
 }
 
 /* The plan of what was asked for. *refused: somebody would refuse. */
@@ -154,6 +173,8 @@ static int show_plan(struct cli *cli, json_t *params, bool *refused)
 	else if (plan)
 		print_layers(cli, plan);
 	if (*refused) {
+		if (!cli->json)
+			print_refusals(plan);
 		cli_error("it would be refused: %s (code %lld)",
 		        cli_str(plan, "reason", "no reason given"),
 		        (long long)json_integer_value(json_object_get(plan, "code")));

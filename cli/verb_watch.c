@@ -43,6 +43,14 @@ static void print_problem(const json_t *problem)
 	}
 }
 
+static void print_well(size_t num_bdevs)
+{
+	if (num_bdevs > 1)
+		printf("all %zu bdevs are well\n", num_bdevs);
+	else
+		puts(num_bdevs ? "the bdev is well" : "there are no bdevs, and nothing is wrong");
+}
+
 int verb_status(struct cli *cli, const struct cli_args *args)
 {
 	int status;
@@ -70,7 +78,7 @@ int verb_status(struct cli *cli, const struct cli_args *args)
 		printf("\n%zu problem%s, %zu bdev%s\n", i, i == 1 ? "" : "s", count,
 		        count == 1 ? "" : "s");
 	} else {
-		printf("all %zu bdevs are well\n", count);
+		print_well(count);
 	}
 	status = json_array_size(all) ? EXIT_REFUSED : EXIT_DONE;
 	json_decref(all);
@@ -111,9 +119,23 @@ static char *detail_text(const json_t *detail)
 	return text;
 }
 
+/* What a person wants to know of a new size. */
+static char *resize_text(struct cli *cli, const json_t *detail)
+{
+	char before[SIZE_TEXT_MAX], now[SIZE_TEXT_MAX];
+	const char *why = cli_str(detail, "why", "");
+
+	format_size_bytes(before, sizeof(before), cli_u64(detail, "old_bytes"));
+	format_size_bytes(now, sizeof(now), cli_u64(detail, "new_bytes"));
+	return xasprintf(" %s %s %s%s%s", before, cli_utf8(cli) ? "\u2192" : "->", now,
+	        *why ? ": " : "", why);
+}
+
 static void print_event(struct cli *cli, const json_t *event)
 {
-	autofree char *detail = detail_text(json_object_get(event, "detail"));
+	const json_t *object = json_object_get(event, "detail");
+	autofree char *detail = json_object_get(object, "new_bytes") ? resize_text(cli, object)
+	                                                             : detail_text(object);
 	char when[64];
 
 	if (cli->json) {

@@ -117,32 +117,40 @@ static int read_execute(struct sim_op *so)
 	return ended(so, (int)(end - so->offset));
 }
 
+/* The data in one piece: a sector is written at once, whatever buffers it comes from. */
+static const uint8_t *flat(const struct sim_op *so)
+{
+	static uint8_t bytes[SIM_FILE_BYTES_MAX];
+	uint64_t at = 0;
+
+	if (so->iovcnt == 1)
+		return so->iovs[0].iov_base;
+	for (unsigned i = 0; i < so->iovcnt; i++) {
+		uint64_t n = min_u64(so->iovs[i].iov_len, sizeof(bytes) - at);
+
+		if (n)
+			memcpy(bytes + at, so->iovs[i].iov_base, n);
+		at += n;
+	}
+	return bytes;
+}
+
 /* Writes the units of the data that fall to chance, each as a whole; all with keep_16ths 16. */
 static void write_some(struct sim_op *so, uint64_t limit, unsigned keep_16ths, uint64_t shift)
 {
 	struct sim_file *f = so->file->on;
-	uint64_t at = so->offset;
-	bool keep = so->dsync && keep_16ths == 16;
+	const uint8_t *src = flat(so);
 
-	for (unsigned i = 0; i < so->iovcnt && at < limit; i++) {
-		const uint8_t *src = so->iovs[i].iov_base;
-		uint64_t left = min_u64(so->iovs[i].iov_len, limit - at);
+	if (keep_16ths == 16) {
+		sim_disk_write(f, so->offset + shift, src, limit - so->offset, so->dsync);
+		return;
+	}
+	for (uint64_t at = so->offset; at < limit;) {
+		uint64_t n = min_u64(limit - at, f->tear_bytes - at % f->tear_bytes);
 
-		if (keep_16ths == 16) {
-			sim_disk_write(f, at + shift, src, left, keep);
-			at += left;
-			continue;
-		}
-		while (left > 0) {
-			uint64_t n = min_u64(left, f->tear_bytes - at % f->tear_bytes);
-
-			/* Both halves of a unit that two buffers share have one fate. */
-			if ((rng_mix(so->seq ^ (at / f->tear_bytes) << 20) & 15) < keep_16ths)
-				sim_disk_write(f, at + shift, src, n, false);
-			at += n;
-			src += n;
-			left -= n;
-		}
+		if (rng_below(&sim->disk, 16) < keep_16ths)
+			sim_disk_write(f, at + shift, src + (at - so->offset), n, so->dsync);
+		at += n;
 	}
 }
 
@@ -185,7 +193,8 @@ void sim_file_op_tear(struct sim_op *so)
 	end = min_u64(so->offset + so->len, SIM_FILE_BYTES_MAX);
 	if (so->file->on->is_block)
 		end = min_u64(end, so->file->on->size_bytes);
-	write_some(so, end, keep, 0);
+	if (end > so->offset)
+		write_some(so, end, keep, 0);
 }
 
 bool sim_op_cancel_now(struct sim_op *so)
@@ -264,6 +273,8 @@ static int zero_execute(struct sim_op *so)
 		return ended(so, -EIO);
 	if (so->file->flags & LOOP_FILE_READ_ONLY)
 		return ended(so, -EBADF);
+	if (so->kind == OP_PUNCH ? f->no_punch : f->no_zero)
+		return ended(so, -EOPNOTSUPP);
 	if (f->is_block && ((so->offset | so->len) & (f->align_bytes - 1)))
 		return ended(so, -EINVAL);
 	if (end > so->offset)

@@ -189,11 +189,16 @@ void model_forget(struct model *m, uint64_t sector, uint64_t count)
 	uint32_t now = next_seq();
 
 	for (uint64_t i = sector; i < min_u64(sector + count, m->sectors); i++) {
-		m->sector[i].count = 1;
-		m->sector[i].entries[0] = (struct model_entry){.value = VALUE_ANY,
+		struct model_sector old = m->sector[i], *s = &m->sector[i];
+
+		s->count = 0;
+		s->entries[s->count++] = (struct model_entry){.value = VALUE_ANY,
 		        .start = now,
 		        .end = now,
 		        .flags = ENTRY_OK | ENTRY_DURABLE};
+		for (uint32_t k = 0; k < old.count; k++) /* writes in flight are still to come */
+			if (old.entries[k].end == SEQ_NEVER && s->count < MODEL_ENTRIES)
+				s->entries[s->count++] = old.entries[k];
 	}
 }
 
@@ -364,7 +369,7 @@ bool model_compare_may(const struct model *m, uint64_t sector, uint64_t count, u
 {
 	bool may_differ = false;
 
-	if (m->kept == MODEL_NOTHING)
+	if (m->kept == MODEL_NOTHING || sector + count > m->sectors) /* cut off meanwhile */
 		return true;
 	for (uint64_t i = sector; i < min_u64(sector + count, m->sectors); i++) {
 		const struct model_sector *s = &m->sector[i];

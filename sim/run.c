@@ -22,6 +22,19 @@
 struct run *run;
 static int stderr_of_life = -1;
 
+/* The first line that is logged makes the C library allocate something for good. */
+static void log_prime(void)
+{
+	int before = dup(STDERR_FILENO);
+
+	sim_world_reset(0);
+	log_set_clock(loop_wall_ns);
+	dup2(stderr_of_life, STDERR_FILENO);
+	log_error("sim", "first line");
+	dup2(before, STDERR_FILENO);
+	close(before);
+}
+
 void runner_create(void)
 {
 	sim_world_create();
@@ -30,6 +43,10 @@ void runner_create(void)
 	models_create();
 	stderr_of_life = memfd_create("stderr", MFD_CLOEXEC);
 	BELLOWS_ASSERT(stderr_of_life >= 0);
+	log_prime();
+	runner_reset(0, &(struct run_given){.scenario = SCENARIO_EMPTY});
+	if (!runner_go())
+		fprintf(stderr, "bellows-sim: an empty life fails: %s\n", sim->failure);
 }
 
 void runner_reset(uint64_t seed, const struct run_given *given)
@@ -56,10 +73,10 @@ void runner_reset(uint64_t seed, const struct run_given *given)
 	run->last_node = run->last_value = 0;
 	run->life_started = run->clean_end = false;
 	run->tally = (struct run_tally){.runs = 1};
-	if (given->scenario != SCENARIO_PLAIN)
-		stack_draw();
-	else
+	if (given->scenario == SCENARIO_PLAIN)
 		stack_draw_plain();
+	else if (given->scenario == SCENARIO_RANDOM)
+		stack_draw();
 }
 
 _Noreturn static void live(void)

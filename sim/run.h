@@ -27,6 +27,7 @@ enum sim_claims {
 	SIM_REDUNDANT = 1 << 4, /* serves on with its bases' faults; see tolerates */
 	SIM_RELAID =
 	        1 << 6, /* created again over a base of another size, its data lies elsewhere */
+	SIM_WATCHES = 1 << 7, /* notices when its file changes size from outside */
 	SIM_SELF_FOUND = 1 << 5, /* comes back by itself (examine) after a restart */
 };
 
@@ -86,6 +87,7 @@ enum node_state {
 
 struct run_node {
 	enum node_state state;
+	uint32_t order; /* of creation */
 	char module[32];
 	char name[64];
 	char bases[4][64];
@@ -107,6 +109,7 @@ enum run_without {
 enum run_scenario {
 	SCENARIO_RANDOM,
 	SCENARIO_PLAIN,  /* reads and writes only, no crash: for speed */
+	SCENARIO_EMPTY,  /* nothing at all: what the process keeps for good is no leak */
 	SCENARIO_SCRIPT, /* the fixed steps of the exhaustive mode */
 };
 
@@ -133,6 +136,8 @@ struct run {
 	/* drawn at the start */
 	unsigned data_loops, depth, step_max_blocks;
 	bool faulty; /* disks fail in this run */
+
+	uint64_t kept_allocations; /* of an empty life; constant */
 
 	/* survives lives */
 	uint32_t seq;
@@ -219,7 +224,9 @@ enum model_kept stack_kept(const struct bdev *bdev);
 bool stack_fails(const struct bdev *bdev);
 bool stack_faulty(const struct bdev *bdev);
 bool stack_repeatable(const struct bdev *bdev);
+bool stack_relaid(const struct bdev *bdev);
 bool stack_fresh(const struct bdev *bdev);
 struct sim_file *stack_file(const struct bdev *bdev);
 /* No bdev is larger than what backs it; quiet: sizes are what they must be. */
 void stack_check(bool quiet);
+void stack_check_kept_sizes(void);

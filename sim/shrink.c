@@ -71,7 +71,13 @@ void shrink(uint64_t seed, struct run_given *given)
 	str_copy(s.kind, sizeof(s.kind), sim->failure_kind);
 	if (given->ops > RUN_OPS_MAX || !still_fails(&s, given))
 		return;
-	given->ops = (uint32_t)min_u64(given->ops, s.reached);
+	if (s.reached < given->ops) {
+		struct run_given shorter = *given;
+
+		shorter.ops = s.reached;
+		if (still_fails(&s, &shorter))
+			*given = shorter;
+	}
 	for (size_t i = 0; i < ARRAY_SIZE(groups); i++) {
 		struct run_given smaller = *given;
 

@@ -12,7 +12,7 @@
 
 #include "bdev/bdev.h"
 #include "loop/loop.h"
-#include "rpc/method.h"
+#include "rpc/rpc.h"
 #include "rpc/server.h"
 
 static struct {
@@ -96,46 +96,33 @@ void inproc_start(unsigned data_loops)
 		fail_msg("the loops could not start: %s", inproc.err.text);
 }
 
-static void stop_subsystems(void *arg);
-
 static void bdevs_stopped(void *arg, const struct err *err)
 {
 	(void)arg;
 	if (err)
 		inproc.err = *err;
+	rpc_stop();
+	wait_for(&inproc.ready);
 	loops_stop(0);
 }
 
-/* Those that came last in the order of dependency go first. */
-static void stop_subsystems(void *arg)
+static void targets_stopped(void *arg)
 {
-	size_t left = (size_t)(uintptr_t)arg;
-
-	while (left-- > 0) {
-		const struct rpc_subsystem *subsystem = rpc_subsystem_at(left);
-
-		if (subsystem->stop) {
-			subsystem->stop(stop_subsystems, (void *)(uintptr_t)left);
-			return;
-		}
-	}
-	rpc_stop();
+	(void)arg;
 	bdev_stop((struct bdev_done){.fn = bdevs_stopped});
 }
 
 static void stop(void *arg)
 {
-	size_t n = 0;
-
 	(void)arg;
-	while (rpc_subsystem_at(n))
-		n++;
-	stop_subsystems((void *)(uintptr_t)n);
+	rpc_begin_stop(targets_stopped, NULL);
 }
 
 void inproc_stop(void)
 {
 	inproc_run(stop, NULL);
+	/* The loop must not end before the message that ends it has been sent altogether. */
+	sem_post(&inproc.ready);
 	pthread_join(inproc.thread, NULL);
 	sem_destroy(&inproc.ready);
 	if (inproc.err.code)

@@ -46,7 +46,9 @@
 	(16U * 1024) /* payloads up to this come by way of the receive buffer                      \
 	              */
 #define NBD_SEND_IOVS 128
-#define NBD_SEND_MAX_BYTES (1U << 20)     /* what one send gathers, unless one reply is larger */
+#define NBD_SEND_MAX_BYTES (256U * 1024)  /* what one send gathers, unless one reply is larger */
+#define NBD_TURN_BYTES (512U * 1024)      /* of reads started in one turn, unless one is larger */
+#define NBD_OUT_BYTES (512U * 1024)       /* of replies that wait for the client, likewise */
 #define NBD_EXTENTS_MAX 256               /* descriptors in one answer to NBD_CMD_BLOCK_STATUS */
 #define NBD_GRACE_NS (50 * NSEC_PER_MSEC) /* in which a client may hear that its export goes */
 #define NBD_STOP_NS (1 * NSEC_PER_SEC)

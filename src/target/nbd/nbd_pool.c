@@ -155,6 +155,7 @@ void nbd_pool_put(struct nbd_request *req)
 
 	BELLOWS_ASSERT(s->in_flight > 0);
 	s->in_flight--;
+	s->released = true;
 	__atomic_store_n(&s->stats.in_flight, s->in_flight, __ATOMIC_RELAXED);
 	s->used_bytes -= class_bytes(req->buf_class);
 	push(s, req);

@@ -46,6 +46,7 @@ static void queue(struct nbd_request *req, const struct writer *w, uint32_t data
 	BELLOWS_ASSERT(!w->bad);
 	req->head_len = (uint16_t)(w->pos - req->head);
 	req->data_len = data_len;
+	s->out_bytes += req->head_len + data_len;
 	req->next = NULL;
 	*s->out_tail = req;
 	s->out_tail = &req->next;
@@ -150,6 +151,7 @@ static void release(struct nbd_request *first)
 	while (first) {
 		struct nbd_request *next = first->next;
 
+		first->session->out_bytes -= first->head_len + first->data_len;
 		nbd_pool_put(first);
 		first = next;
 	}

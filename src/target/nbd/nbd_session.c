@@ -58,7 +58,8 @@ static bool take_payload(struct nbd_session *s, struct nbd_request *req)
 {
 	uint32_t have = min_u32(s->in_len - s->in_pos, req->length);
 
-	memcpy(req->buf, s->in + s->in_pos, have);
+	if (have)
+		memcpy(req->buf, s->in + s->in_pos, have);
 	s->in_pos += have;
 	s->large_write = req->length > NBD_COPY_MAX_BYTES;
 	if (have == req->length)
@@ -84,6 +85,10 @@ static bool take_command(struct nbd_session *s, const struct nbd_command *cmd)
 	uint32_t error = nbd_command_check(s, cmd, &why);
 	int rc;
 
+	if (s->out_bytes >= NBD_OUT_BYTES || s->turn_bytes >= NBD_TURN_BYTES) {
+		s->blocked = true;
+		return false;
+	}
 	rc = nbd_pool_get(s, error || s->stopping ? 0 : nbd_command_buffer_bytes(cmd), &req);
 	if (rc == -ENOMEM) {
 		error = NBD_ENOMEM;
@@ -104,6 +109,8 @@ static bool take_command(struct nbd_session *s, const struct nbd_command *cmd)
 	req->type = cmd->type;
 	req->flags = cmd->flags;
 	s->large_write = false;
+	if (cmd->type == NBD_CMD_READ)
+		s->turn_bytes += cmd->length;
 	if (likely(cmd->type < NBD_CMDS))
 		nbd_count(&s->stats.ops[cmd->type], 1);
 	if (unlikely(error || s->stopping)) {
@@ -180,8 +187,6 @@ static void start_recv(struct nbd_session *s)
 		        s->filling->length - s->filled, true);
 		return;
 	}
-	if (s->blocked)
-		return;
 	if (s->in_pos) {
 		memmove(s->in, s->in + s->in_pos, left);
 		s->in_pos = 0;
@@ -235,15 +240,14 @@ static void finish(struct nbd_session *s)
 	loop_send(loop_get(LOOP_CONTROL), &s->gone_task);
 }
 
-static void recv_later(struct loop_task *task)
+static void go_on(struct loop_task *task)
 {
-	struct nbd_session *s = container_of(task, struct nbd_session, recv_task);
+	struct nbd_session *s = container_of(task, struct nbd_session, go_on_task);
 
-	s->recv_deferred = false;
-	if (s->state == NBD_RUNNING && !s->recv_busy)
-		start_recv(s);
-	else
-		nbd_session_touch(s);
+	s->go_on_queued = false;
+	s->blocked = false;
+	take_all(s);
+	nbd_session_touch(s);
 }
 
 /* A client that is active hears of it; one that is idle is given a moment to become so. */
@@ -255,18 +259,29 @@ static bool has_ended(const struct nbd_session *s)
 }
 
 /*
- * While the loop still has ready tasks, which may well be completions of this session's bios,
- * receiving waits for them, so that it is submitted together with their replies.
+ * Receiving, or what is left of the last receive. While the loop has ready tasks, which may well be
+ * completions of this session's bios, receiving waits for them, so that it is submitted together
+ * with their replies.
  */
+static void take_more(struct nbd_session *s)
+{
+	bool go = s->blocked ? s->released || s->turn_bytes : s->loop->ready != NULL;
+
+	s->released = false;
+	s->turn_bytes = 0;
+	if (go) {
+		s->go_on_queued = true;
+		loop_defer(s->loop, &s->go_on_task);
+	} else if (!s->blocked) {
+		start_recv(s);
+	}
+}
+
 static void turn_end(struct loop_task *task)
 {
 	struct nbd_session *s = container_of(task, struct nbd_session, turn_end);
 
 	s->turn_end_queued = false;
-	if (s->blocked) {
-		s->blocked = false;
-		take_all(s);
-	}
 	if (s->state == NBD_BROKEN)
 		nbd_drop_replies(s);
 	else
@@ -275,18 +290,12 @@ static void turn_end(struct loop_task *task)
 		s->state = NBD_BROKEN;
 		loop_sock_shutdown(s->loop, s->sock);
 	}
-	if (s->recv_busy || s->recv_deferred)
+	if (s->recv_busy || s->go_on_queued)
 		return;
-	if (s->state == NBD_RUNNING) {
-		if (s->loop->ready) {
-			s->recv_deferred = true;
-			loop_defer(s->loop, &s->recv_task);
-		} else {
-			start_recv(s);
-		}
-	} else if (s->state == NBD_BROKEN && s->in_flight == 0 && !s->send_busy) {
+	if (s->state == NBD_RUNNING)
+		take_more(s);
+	else if (s->state == NBD_BROKEN && s->in_flight == 0 && !s->send_busy)
 		finish(s);
-	}
 }
 
 /* ---- between the loops -------------------------------------------------------------------------
@@ -373,7 +382,7 @@ struct nbd_session *nbd_session_start(const struct nbd_session_config *config)
 	s->arg = config->arg;
 	s->out_tail = &s->out;
 	s->turn_end.run = turn_end;
-	s->recv_task.run = recv_later;
+	s->go_on_task.run = go_on;
 	s->start_task.run = started;
 	loop_send(s->loop, &s->start_task);
 	return s;

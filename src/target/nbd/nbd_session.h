@@ -55,14 +55,16 @@ struct nbd_session {
 	bool told_stopping; /* one has been */
 	bool grace_over;    /* the client has had time to send one */
 	bool turn_end_queued;
-	bool recv_deferred; /* recv_task is queued */
+	bool go_on_queued;
 
 	/* receiving */
 	bool recv_busy;
-	bool blocked;     /* the next request waits until an earlier one has released its memory */
+	bool blocked;  /* the next command waits: for memory, for the client to read, or a turn */
+	bool released; /* memory, since the last turn end */
 	bool large_write; /* the last request was one: receive the next header alone */
 	uint8_t *in;      /* [NBD_RECV_BYTES] */
 	uint32_t in_pos, in_len;
+	uint64_t turn_bytes;         /* of the reads that were started in this turn */
 	uint64_t drop_bytes;         /* payload of a refused write that is still to come */
 	struct nbd_request *filling; /* its payload is received straight into its buffer */
 	uint32_t filled;
@@ -71,6 +73,7 @@ struct nbd_session {
 	/* sending */
 	bool send_busy;
 	struct nbd_request *out, **out_tail; /* answered, to be sent */
+	uint64_t out_bytes;                  /* of them, and of those being sent */
 	struct nbd_request *sending;
 	struct loop_op send_op;
 	struct iovec send_iov[NBD_SEND_IOVS];
@@ -84,7 +87,7 @@ struct nbd_session {
 	struct loop_timer idle_timer;
 
 	struct loop_timer stop_timer;
-	struct loop_task turn_end, recv_task;
+	struct loop_task turn_end, go_on_task;
 	struct nbd_stats stats;
 
 	/* between the control loop and this one */
