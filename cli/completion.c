@@ -71,15 +71,18 @@ static void put_verbs(FILE *out)
 	fputs(")\n", out);
 }
 
-/* An array whose keys are the options that take a value. */
+/* Elements of an array: option that takes a value -> what the value is. */
 static void put_valued(const struct cli_option *options, FILE *out)
 {
+	const char *kind;
+
 	for (; options && options->name; options++) {
 		if (!options->value)
 			continue;
-		fprintf(out, " [--%s]=1", options->name);
+		kind = strcmp(options->value, "PATH") == 0 ? "files" : "nothing";
+		fprintf(out, "\t[--%s]=%s\n", options->name, kind);
 		if (options->letter)
-			fprintf(out, " [-%c]=1", options->letter);
+			fprintf(out, "\t[-%c]=%s\n", options->letter, kind);
 	}
 }
 
@@ -122,6 +125,11 @@ static const char functions[] =
         "_bellows_policies() { echo follow hold; }\n"
         "_bellows_shells()   { echo bash; }\n"
         "_bellows_nothing()  { :; }\n"
+        "_bellows_files()\n"
+        "{\n"
+        "\tcompopt -o filenames 2>/dev/null || :\n"
+        "\tmapfile -t COMPREPLY < <(compgen -f -- \"$cur\")\n"
+        "}\n"
         "_bellows_params()\n"
         "{\n"
         "\tlocal method=${_bellows_operands[0]:-}\n"
@@ -135,18 +143,19 @@ static const char functions[] =
         "\n"
         "# Sets _bellows_verb, _bellows_operands and _bellows_socket from the words before the "
         "cursor;\n"
-        "# fails when the word at the cursor is the value of an option\n"
+        "# and _bellows_value if the word at the cursor is the value of an option or parameter\n"
         "_bellows_scan()\n"
         "{\n"
         "\tlocal i\n"
-        "\t_bellows_verb='' _bellows_operands=() _bellows_socket=()\n"
+        "\t_bellows_verb='' _bellows_operands=() _bellows_socket=() _bellows_value=''\n"
         "\tfor ((i = 1; i < COMP_CWORD; i++)); do\n"
         "\t\tif [ -n \"${_bellows_valued[${COMP_WORDS[i]:-none}]:-}\" ]; then\n"
         "\t\t\tcase ${COMP_WORDS[i]} in\n"
         "\t\t\t-s|--socket) _bellows_socket=(-s \"${COMP_WORDS[i + 1]:-}\") ;;\n"
         "\t\t\tesac\n"
         "\t\t\ti=$((i + 1))\n"
-        "\t\t\t[ \"$i\" -lt \"$COMP_CWORD\" ] || return 1\n"
+        "\t\t\t[ \"$i\" -lt \"$COMP_CWORD\" ] || "
+        "_bellows_value=${_bellows_valued[${COMP_WORDS[i - 1]}]}\n"
         "\t\telif [[ ${COMP_WORDS[i]} == -* ]]; then\n"
         "\t\t\t:\n"
         "\t\telif [ -z \"$_bellows_verb\" ]; then\n"
@@ -162,14 +171,16 @@ static const char functions[] =
         "_bellows()\n"
         "{\n"
         "\tlocal cur=${COMP_WORDS[COMP_CWORD]} offer='' kinds kind\n"
-        "\tlocal _bellows_verb _bellows_operands _bellows_socket\n"
+        "\tlocal _bellows_verb _bellows_operands _bellows_socket _bellows_value\n"
         "\tCOMPREPLY=()\n"
-        "\tif ! _bellows_scan || [ \"$cur\" = = ] || "
-        "[ \"${COMP_WORDS[COMP_CWORD - 1]}\" = = ]; then\n"
-        "\t\tcompopt -o filenames 2>/dev/null || :\n"
-        "\t\tmapfile -t COMPREPLY < <(compgen -f -- \"${cur#=}\")\n"
-        "\t\treturn\n"
+        "\t_bellows_scan\n"
+        "\tif [ \"$cur\" = = ] || [ \"${COMP_WORDS[COMP_CWORD - 1]}\" = = ]; then\n"
+        "\t\t_bellows_value=files cur=${cur#=}\n"
         "\tfi\n"
+        "\tcase $_bellows_value in\n"
+        "\tfiles) _bellows_files ;;&\n"
+        "\t?*) return ;;\n"
+        "\tesac\n"
         "\tif [[ $cur == -* ]]; then\n"
         "\t\toffer=$_bellows_global_options\n"
         "\t\t[ -z \"$_bellows_verb\" ] || offer=${_bellows_options[$_bellows_verb]:-}\n"
@@ -182,8 +193,7 @@ static const char functions[] =
         "\t\t\tkind=params\n"
         "\t\tfi\n"
         "\t\tif [ \"$kind\" = files ]; then\n"
-        "\t\t\tcompopt -o filenames 2>/dev/null || :\n"
-        "\t\t\tmapfile -t COMPREPLY < <(compgen -f -- \"$cur\")\n"
+        "\t\t\t_bellows_files\n"
         "\t\t\treturn\n"
         "\t\tfi\n"
         "\t\toffer=$(\"_bellows_${kind:-nothing}\")\n"
@@ -198,10 +208,10 @@ void completion_print_bash(FILE *out)
 	fputs("# bash completion for bellows\n\n", out);
 	put_verbs(out);
 	put_methods(out);
-	fputs("declare -A _bellows_valued=(", out);
+	begin_map("valued", out);
 	put_valued(cli_global_options, out);
 	for (const struct cli_verb *verb = cli_verbs; verb->name; verb++)
 		put_valued(verb->options, out);
-	fputs(" )\n\n", out);
+	fputs(")\n\n", out);
 	fputs(functions, out);
 }

@@ -147,7 +147,7 @@ static char *choose_server(
 			name = xstrdup(cli_str(server, "name", ""));
 	if (servers && !name && !where->params)
 		*status = cli_usage_error(args,
-		        "there %s: say where to listen with --path SOCKET or --port PORT",
+		        "there %s: say where to listen with --path PATH or --port PORT",
 		        json_array_size(servers) ? "are several NBD servers" : "is no NBD server");
 	if (servers && !name && where->params) {
 		result = cli_call(cli, "nbd_create_server", json_incref(where->params), status);

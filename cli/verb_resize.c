@@ -58,17 +58,14 @@ static const struct table_column columns[] = {
         {"WHY", false},
 };
 
-/* An exact size: in blocks where the short form would hide a difference. */
+/* An exact size: in blocks where the short form is rounded. */
 static void size_text(char *text, size_t size, const json_t *layer, const char *member)
 {
 	uint64_t blocks = cli_u64(layer, member), bytes = blocks * cli_u64(layer, "block_size");
-	const char *other = strcmp(member, "old_blocks") == 0 ? "new_blocks" : "old_blocks";
-	char other_text[SIZE_TEXT_MAX];
+	uint64_t shown;
 
 	format_size_bytes(text, size, bytes);
-	format_size_bytes(other_text, sizeof(other_text),
-	        cli_u64(layer, other) * cli_u64(layer, "block_size"));
-	if (strcmp(text, other_text) == 0 && cli_u64(layer, other) != blocks)
+	if (parse_size_bytes(text, &shown) || shown != bytes)
 		snprintf(text, size, "%llu blocks", (unsigned long long)blocks);
 }
 

@@ -39,7 +39,7 @@ static const struct cli_option iostat_options[] = {
 };
 static const struct cli_option export_options[] = {
         {"name", 0, "NAME", "the name that clients ask for; default: the bdev's"},
-        {"path", 0, "SOCKET", "listen on this unix socket"},
+        {"path", 0, "PATH", "listen on this unix socket"},
         {"port", 0, "PORT", "listen on this TCP port; 10809 is usual, 0: any free one"},
         {"address", 0, "ADDRESS", "listen on this address with --port; default 127.0.0.1"},
         {"read-only", 0, NULL, "refuse writes"},

@@ -35,7 +35,7 @@ struct ctl_layer {
 };
 
 struct ctl {
-	bool busy, alone;
+	bool busy, alone, faulty;
 	enum ctl_kind kind;
 	uint32_t op;
 	struct rng rng;

@@ -94,11 +94,6 @@ static void stopped(void *arg, const struct err *err)
 	loops_stop(0);
 }
 
-static void stop(void)
-{
-	bdev_stop((struct bdev_done){stopped, NULL});
-}
-
 static void next_phase(void)
 {
 	uint32_t op;
@@ -134,7 +129,7 @@ static void next_phase(void)
 		if (!io_closed())
 			return;
 		life.phase = LIFE_STOPPING;
-		stack_unlist(stop);
+		bdev_stop((struct bdev_done){stopped, NULL});
 		return;
 	}
 }
@@ -195,6 +190,7 @@ static const struct sim_client client = {.turn = client_turn, .next_ns = client_
 
 static void built(void)
 {
+	stack_check_kept_sizes();
 	io_rescan();
 	stack_check(true);
 	if (run->life_started)

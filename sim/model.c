@@ -369,7 +369,7 @@ bool model_compare_may(const struct model *m, uint64_t sector, uint64_t count, u
 {
 	bool may_differ = false;
 
-	if (m->kept == MODEL_NOTHING)
+	if (m->kept == MODEL_NOTHING || sector + count > m->sectors) /* cut off meanwhile */
 		return true;
 	for (uint64_t i = sector; i < min_u64(sector + count, m->sectors); i++) {
 		const struct model_sector *s = &m->sector[i];

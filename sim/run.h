@@ -27,7 +27,7 @@ enum sim_claims {
 	SIM_REDUNDANT = 1 << 4, /* serves on with its bases' faults; see tolerates */
 	SIM_RELAID =
 	        1 << 6, /* created again over a base of another size, its data lies elsewhere */
-	SIM_LISTED = 1 << 7, /* keeps its entry until it is deleted by name */
+	SIM_WATCHES = 1 << 7, /* notices when its file changes size from outside */
 	SIM_SELF_FOUND = 1 << 5, /* comes back by itself (examine) after a restart */
 };
 
@@ -87,6 +87,7 @@ enum node_state {
 
 struct run_node {
 	enum node_state state;
+	uint32_t order; /* of creation */
 	char module[32];
 	char name[64];
 	char bases[4][64];
@@ -108,7 +109,7 @@ enum run_without {
 enum run_scenario {
 	SCENARIO_RANDOM,
 	SCENARIO_PLAIN,  /* reads and writes only, no crash: for speed */
-	SCENARIO_EMPTY, /* nothing at all: what the process keeps for good is no leak */
+	SCENARIO_EMPTY,  /* nothing at all: what the process keeps for good is no leak */
 	SCENARIO_SCRIPT, /* the fixed steps of the exhaustive mode */
 };
 
@@ -216,8 +217,6 @@ void stack_build(void (*done)(void));
 typedef void (*stack_done_fn)(void *arg, bool ok);
 void stack_create_node(struct run_node *node, stack_done_fn done, void *arg);
 void stack_delete_node(struct run_node *node, stack_done_fn done, void *arg);
-/* Deletes what would be kept for a base that may come back; then calls done. */
-void stack_unlist(void (*done)(void));
 struct run_node *stack_node_of(const struct bdev *bdev);
 unsigned stack_claims(const struct bdev *bdev);
 /* What holds for a bdev by all that it stands on. */
@@ -230,3 +229,4 @@ bool stack_fresh(const struct bdev *bdev);
 struct sim_file *stack_file(const struct bdev *bdev);
 /* No bdev is larger than what backs it; quiet: sizes are what they must be. */
 void stack_check(bool quiet);
+void stack_check_kept_sizes(void);

@@ -81,6 +81,8 @@ static void make_file(const struct sim_setup *setup, struct rng *rng)
 	if (setup->file_is_block)
 		f->align_bytes = setup->block_bytes;
 	f->no_direct = !setup->file_is_block && rng_one_in(rng, 3);
+	f->no_zero = rng_one_in(rng, 3);
+	f->no_punch = rng_one_in(rng, 3);
 	f->latency_min_ns = rng_range(rng, 1, 100) * NSEC_PER_USEC;
 	f->latency_max_ns = f->latency_min_ns + (NSEC_PER_USEC << rng_range(rng, 0, 14));
 }
@@ -104,7 +106,8 @@ struct run_node *stack_make_node(struct rng *rng, const struct sim_module *modul
 	params = module->setup(&setup);
 	if (!params)
 		return NULL;
-	*node = (struct run_node){.state = NODE_WANTED, .num_bases = num_bases};
+	*node = (struct run_node){
+	        .state = NODE_WANTED, .num_bases = num_bases, .order = run->last_node};
 	str_copy(node->name, sizeof(node->name), name);
 	str_copy(node->module, sizeof(node->module), module->name);
 	str_copy(node->file, sizeof(node->file), setup.file);
@@ -234,35 +237,11 @@ void stack_delete_node(struct run_node *node, stack_done_fn done, void *arg)
 	        json_pack("{s:s}", key, name), done, arg);
 }
 
-static void (*unlisted)(void);
-
-static void unlist_next(void *arg, bool ok)
-{
-	(void)ok;
-	if (arg)
-		((struct run_node *)arg)->state = NODE_UP; /* the next life has it again */
-	for (unsigned i = arg ? (unsigned)((struct run_node *)arg - run->nodes) + 1 : 0;
-	        i < RUN_NODES_MAX; i++) {
-		struct run_node *node = &run->nodes[i];
-
-		if (node->state == NODE_UP &&
-		        (sim_module_find(node->module)->claims & SIM_LISTED)) {
-			stack_delete_node(node, unlist_next, node);
-			return;
-		}
-	}
-	unlisted();
-}
-
-void stack_unlist(void (*done)(void))
-{
-	unlisted = done;
-	unlist_next(NULL, true);
-}
-
 static struct {
 	void (*done)(void);
-	unsigned next;
+	bool any_order;
+	unsigned polls;
+	struct loop_timer timer;
 	unsigned layers; /* to be added on top, in the first life */
 	struct rng rng;
 } build;
@@ -307,31 +286,75 @@ static bool build_grow(void)
 	return false;
 }
 
+/* The oldest, so that bases come first; or in a life that has it so, any: then those that come too
+ * early wait for their bases. */
+static struct run_node *build_pick(void)
+{
+	struct run_node *pick = NULL;
+	uint64_t seen = 0;
+
+	for (unsigned i = 0; i < RUN_NODES_MAX; i++) {
+		struct run_node *node = &run->nodes[i];
+
+		if (node->state != NODE_WANTED)
+			continue;
+		if (!pick || (build.any_order ? rng_below(&build.rng, ++seen + 1) == 0
+		                              : node->order < pick->order))
+			pick = node;
+	}
+	return pick;
+}
+
+static void count_waiting(void *arg, const struct bdev_spec *spec, const char *missing)
+{
+	(void)spec;
+	(void)missing;
+	++*(unsigned *)arg;
+}
+
+static void build_examined(void *arg, const struct err *err)
+{
+	unsigned waiting = 0;
+
+	(void)arg;
+	(void)err;
+	bdev_for_each_waiting(count_waiting, &waiting);
+	if (waiting > 0 && build.polls++ < 100000) {
+		loop_timer_start(
+		        loop_self(), &build.timer, loop_now_ns(loop_self()) + NSEC_PER_MSEC);
+		return;
+	}
+	if (waiting > 0 && !any_fault())
+		sim_fail("not recreated", "%u bdevs still wait for a base", waiting);
+	build.done();
+}
+
+static void build_poll(struct loop_timer *timer)
+{
+	(void)timer;
+	bdev_wait_for_examine((struct bdev_done){build_examined, NULL});
+}
+
 static void build_next(void)
 {
-	for (; build.next < RUN_NODES_MAX; build.next++) {
-		struct run_node *node = &run->nodes[build.next];
+	struct run_node *node = build_pick();
 
-		if (node->state == NODE_FREE || node->state == NODE_DELETING)
-			continue;
-		build.next++;
+	if (!node && build_grow())
+		node = build_pick();
+	if (node) {
 		stack_create_node(node, built, node);
 		return;
 	}
-	if (build_grow()) {
-		for (build.next = 0; run->nodes[build.next].state != NODE_WANTED;)
-			build.next++;
-		build_next();
-		return;
-	}
-	build.done();
+	build.polls = 0;
+	build.timer.fire = build_poll;
+	build_poll(&build.timer);
 }
 
 void stack_build(void (*done)(void))
 {
 	build.done = done;
-	build.next = 0;
-	build.rng = rng_stream(sim->seed, 11);
+	build.rng = rng_stream(sim->seed, 11 + sim->life * 16ULL);
+	build.any_order = run->life_started && rng_one_in(&build.rng, 4);
 	build.layers = run->life_started || run->given.scenario != SCENARIO_RANDOM
 	                       ? 0
 	                       : (unsigned)rng_below(&build.rng, 5);
@@ -488,6 +511,25 @@ static void check_parts(const struct bdev *base)
 	if (sum > bytes_of(base) && !stack_faulty(base))
 		sim_fail("larger than its base", "the bdevs on %s have %lu bytes, it has %lu",
 		        base->name, sum, bytes_of(base));
+}
+
+/* After a restart: the size that was answered last, or that of a resize that the end cut off. */
+void stack_check_kept_sizes(void)
+{
+	for (const struct bdev *b = bdev_next(NULL); b; b = bdev_next(b)) {
+		struct run_node *node = stack_node_of(b);
+		uint64_t now = bdev_num_blocks(b);
+
+		if (!node || !stack_file(b) || stack_faulty(b))
+			continue;
+		if (node->own_blocks && now != node->own_blocks && now != node->next_blocks)
+			sim_fail("size lost",
+			        "%s has %lu blocks after a restart; the last size that was "
+			        "answered is %lu",
+			        b->name, now, node->own_blocks);
+		node->own_blocks = now;
+		node->next_blocks = 0;
+	}
 }
 
 void stack_check(bool quiet)

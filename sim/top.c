@@ -147,7 +147,7 @@ static struct model *model_for(const struct bdev *bdev, uint64_t sectors)
 	m->reads_from = SEQ_NEVER;
 	if (m->sectors != sectors)
 		model_resize(m, sectors);
-	if (stack_relaid(bdev) && run->life_started && run->tally.resizes)
+	if (stack_relaid(bdev) && run->life_started && (run->tally.resizes || run->tally.faults))
 		model_forget(m, 0, sectors);
 	return m;
 }

@@ -76,6 +76,16 @@ static void deliver(void *arg)
 	delivering = false;
 }
 
+json_t *event_text(const char *text)
+{
+	json_t *value = json_string(text);
+	autofree char *plain = xstrdup(text);
+
+	for (char *c = plain; !value && *c; c++)
+		*c = (unsigned char)*c < 0x80 ? *c : '?';
+	return value ? value : json_string(plain);
+}
+
 void bdev_event_raise(const char *type, const char *bdev_name, json_t *detail)
 {
 	struct event *event = event_at(++last_id);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/plant.h"
 #include "bdev/control.h"
 
 #define BUF_ALIGN_MAX 4096 /* what bounce buffers are aligned to */
@@ -93,10 +94,11 @@ static int check_limits(const char *label, struct bdev_geometry *out, struct err
 		return err_set(err, -EINVAL,
 		        "%s: a transfer of at most %u blocks can't be aligned to %u bytes", label,
 		        out->max_transfer_blocks, align);
-	if (out->split_on_boundary && out->optimal_io_boundary_blocks % align_blocks != 0)
+	if (out->split_on_boundary && out->optimal_io_boundary_blocks && align_blocks > 1)
 		return err_set(err, -EINVAL,
-		        "%s: a boundary at every %u blocks can't be aligned to %u bytes", label,
-		        out->optimal_io_boundary_blocks, align);
+		        "%s: requests split at every %u blocks of %u bytes can't be aligned to %u "
+		        "bytes",
+		        label, out->optimal_io_boundary_blocks, out->block_bytes, align);
 	return 0;
 }
 
@@ -133,7 +135,7 @@ static int hold(const struct bdev *bdev, bool fact, struct bdev_geometry *out, s
 	uint64_t held = bdev->held_blocks, derived = out->num_blocks;
 	char held_text[SIZE_TEXT_MAX], derived_text[SIZE_TEXT_MAX];
 
-	if (held == 0)
+	if (held == 0 || PLANT(HOLD_IGNORED))
 		return 0;
 	format_size_bytes(held_text, sizeof(held_text), held * out->block_bytes);
 	format_size_bytes(derived_text, sizeof(derived_text), derived * out->block_bytes);
@@ -177,6 +179,10 @@ int geometry_derive(const struct bdev *bdev, const struct bdev_geometry *bases, 
 	else
 		memset(out, 0, sizeof(*out));
 	out->why[0] = '\0';
+	/* A base's limits are kept by the base, whatever comes down to it. */
+	out->buf_align_bytes = 1;
+	out->max_transfer_blocks = 0;
+	out->split_on_boundary = false;
 	if (module->geometry) {
 		struct bdev_geometry_in in = {
 		        .bases = bases, .num_bases = bdev->num_bases, .own_blocks = own_blocks};

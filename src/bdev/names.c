@@ -40,6 +40,11 @@ int name_check(const char *what, const char *name, struct err *err)
 			return err_set(err, -EINVAL, "%s contains a control character at byte %zu",
 			        what, i);
 	}
+	json_t *text = json_string(name);
+
+	if (!text)
+		return err_set(err, -EINVAL, "%s is not valid UTF-8", what);
+	json_decref(text);
 	return 0;
 }
 

@@ -162,8 +162,8 @@ static void removal_finish(struct bdev *bdev)
 		bdev_loops_destroy(bdev);
 	if (!g->removal.silent) {
 		log_info("bdev", "'%s' is gone: %s", bdev->name, g->removal.why);
-		bdev_event_raise(
-		        "bdev_unregister", bdev->name, json_pack("{s:s}", "why", g->removal.why));
+		bdev_event_raise("bdev_unregister", bdev->name,
+		        json_pack("{s:o}", "why", event_text(g->removal.why)));
 	}
 	problems_free(bdev);
 	leave_spec(bdev);

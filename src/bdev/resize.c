@@ -7,6 +7,7 @@
  *   tell    resize_tell.c     the holders
  */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/log.h"
@@ -33,21 +34,27 @@ static void fill_layer(
 	out->holders_untold = layer->untold;
 }
 
-static void set_problems(struct transaction *t)
+static void set_problems(const struct transaction *t)
 {
 	if (t->kind == RESIZE_DRY || !t->bdev)
 		return;
 	bool refused = t->kind == RESIZE_STORAGE && t->err.code && !t->committed;
 
-	t->bdev->graph->growth_refused = refused;
+	if (t->kind == RESIZE_STORAGE)
+		t->bdev->graph->growth_refused = refused;
 	if (refused)
 		bdev_set_problem(t->bdev, "resize", t->err.text,
 		        "its storage has another size already: rescan it when the reason is gone");
 	else if (t->err.code && t->committed)
 		bdev_set_problem(t->bdev, "resize", t->err.text,
 		        "the resize stopped half way: repeat it when the reason is gone");
-	else if (t->err.code == 0 && !t->fact)
+	if (t->err.code == 0 && !t->fact) {
 		bdev_set_problem(t->bdev, "resize", NULL, NULL);
+		bdev_set_problem(t->bdev, "storage", NULL, NULL);
+	}
+	if (t->kind == RESIZE_STORAGE && t->fact)
+		bdev_set_problem(t->bdev, "storage", t->cause,
+		        "give the storage its size back, or accept it");
 }
 
 /* Why a layer that keeps its size has it may be another reason now. */
@@ -134,6 +141,37 @@ static int check_wish(const struct transaction *t, struct err *err)
 	return 0;
 }
 
+/* For the events: why did the layers change? */
+static void describe_cause(struct transaction *t)
+{
+	const struct bdev *bdev = t->bdev;
+	uint32_t block_bytes = bdev->geometry.block_bytes;
+	char from[SIZE_TEXT_MAX], to[SIZE_TEXT_MAX];
+
+	format_size_bytes(from, sizeof(from), bdev->geometry.num_blocks * block_bytes);
+	format_size_bytes(to, sizeof(to), t->own_blocks * block_bytes);
+	switch (t->kind) {
+	case RESIZE_USER:
+	case RESIZE_DRY:
+		snprintf(t->cause, sizeof(t->cause), "'%.60s' was asked to have %s", t->name, to);
+		break;
+	case RESIZE_STORAGE:
+		snprintf(t->cause, sizeof(t->cause),
+		        "the storage of '%.60s' has become %s; it was %s", t->name, to, from);
+		break;
+	case RESIZE_GEOMETRY:
+	case RESIZE_FACT:
+		snprintf(t->cause, sizeof(t->cause), "'%.60s' or one of its bases has changed",
+		        t->name);
+		break;
+	}
+}
+
+static bool storage_shrank(const struct transaction *t)
+{
+	return t->own_blocks < t->bdev->own_blocks || t->own_blocks < t->bdev->geometry.num_blocks;
+}
+
 static void begin(struct transaction *t)
 {
 	struct bdev *bdev = t->bdev;
@@ -149,8 +187,12 @@ static void begin(struct transaction *t)
 	} else {
 		if (t->kind != RESIZE_STORAGE)
 			t->own_blocks = bdev->own_blocks;
+		t->fact =
+		        t->kind == RESIZE_FACT || (t->kind == RESIZE_STORAGE && storage_shrank(t));
 		bdev->own_blocks = t->own_blocks;
 	}
+	if (t->bdev)
+		describe_cause(t);
 }
 
 static void run(struct job *job)

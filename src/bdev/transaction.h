@@ -50,6 +50,7 @@ struct transaction {
 	bool started;
 	struct bdev *bdev; /* the origin; NULL: it went before the start */
 	char name[BDEV_NAME_MAX];
+	char cause[BDEV_WHY_MAX]; /* for events: what led to it */
 	uint64_t own_blocks;
 	resize_done_fn done;
 	void *arg;

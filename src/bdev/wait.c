@@ -97,7 +97,8 @@ static void attempted(void *arg, struct bdev *bdev, const struct err *err)
 		log_error("bdev", "'%s' waited for '%s' and can't be created: %s", attempt->name,
 		        attempt->base, err->text);
 		bdev_event_raise("bdev_create_failed", attempt->name,
-		        json_pack("{s:s, s:s}", "base", attempt->base, "error", err->text));
+		        json_pack("{s:s, s:o}", "base", attempt->base, "error",
+		                event_text(err->text)));
 		if (base)
 			bdev_set_problem(base, key, err->text, "create it again");
 	}

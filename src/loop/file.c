@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #include "loop/file.h"
-#include "loop/uring.h"
 
 #define STATX_WANTED (STATX_BASIC_STATS | STATX_DIOALIGN)
 #define DIRECT_ALIGN_BYTES 4096 /* when the kernel does not tell */
@@ -129,28 +128,29 @@ static void open_finish(struct uring_loop *l, struct uring_req *r, int status)
 /* The file is open and stx tells what it is. Returns 0 or why it can't be used. */
 static int open_make_file(struct open_state *s)
 {
-	struct loop_file file = {
-	        .fd = s->fd,
-	        .info = {.direct = s->direct, .read_only = s->flags & LOOP_FILE_READ_ONLY},
-	};
+	struct loop_file_info info = {
+	        .direct = s->direct, .read_only = s->flags & LOOP_FILE_READ_ONLY};
+	struct loop_file *file;
 	int rc = usable_type(s->stx.stx_mode);
 
 	if (rc < 0)
 		return rc;
 	/* Zero: this file can't do direct I/O after all. */
-	if (file.info.direct && (s->stx.stx_mask & STATX_DIOALIGN) &&
-	        s->stx.stx_dio_offset_align == 0) {
+	if (info.direct && (s->stx.stx_mask & STATX_DIOALIGN) && s->stx.stx_dio_offset_align == 0) {
 		int flags = fcntl(s->fd, F_GETFL);
 
 		if (flags < 0 || fcntl(s->fd, F_SETFL, flags & ~O_DIRECT) < 0)
 			return -errno;
-		file.info.direct = false;
+		info.direct = false;
 	}
-	rc = fill_info(s->fd, &s->stx, &file.info);
+	rc = fill_info(s->fd, &s->stx, &info);
 	if (rc < 0)
 		return rc;
-	*s->out = xcalloc(1, sizeof(file));
-	**s->out = file;
+	file = xcalloc(1, sizeof(*file) + loops_count() * sizeof(file->leave[0]));
+	file->fd = s->fd;
+	file->slot = file_slot_get();
+	file->info = info;
+	*s->out = file;
 	return 0;
 }
 
@@ -271,25 +271,52 @@ void loop_file_stat(
 
 /* ---- close ---------------------------------------------------------------------------------- */
 
-void loop_file_close(struct loop *loop, struct loop_op *op, struct loop_file *file)
+static void close_left_file(struct uring_loop *l, struct loop_file *file)
 {
-	struct uring_loop *l = uring_of(loop);
-	struct uring_req *r = uring_req_get(l, op, uring_complete_plain);
-	int fd = file->fd;
+	struct uring_req *r = uring_req_get(l, file->close_op, uring_complete_plain);
 	struct io_uring_sqe *sqe;
 
-	BELLOWS_ASSERT(loop_is_control());
+	file_slot_put(file->slot);
 	if (!r) {
-		close(fd);
+		close(file->fd);
 		free(file);
 		return;
 	}
-	free(file);
 	sqe = uring_sqe(l, r);
-	io_uring_prep_close(sqe, fd);
+	io_uring_prep_close(sqe, file->fd);
 	/* The last close of a block device writes back its cache, which takes its time. */
 	sqe->flags |= IOSQE_ASYNC;
 	io_uring_sqe_set_data(sqe, r);
+	free(file);
+}
+
+/* On each loop, and then on the control loop again. */
+static void run_leave(struct loop_task *task)
+{
+	struct file_leave *leave = container_of(task, struct file_leave, task);
+	struct loop_file *file = leave->file;
+
+	if (leave->waiting) {
+		leave->waiting = false;
+		file_leave_loop(uring_of(loop_self()), file);
+		loop_send(loop_get(LOOP_CONTROL), task);
+		return;
+	}
+	if (--file->leaves_missing == 0)
+		close_left_file(uring_of(loop_self()), file);
+}
+
+void loop_file_close(struct loop *loop, struct loop_op *op, struct loop_file *file)
+{
+	BELLOWS_ASSERT(loop == loop_self() && loop_is_control());
+	op->priv = NULL;
+	file->close_op = op;
+	file->leaves_missing = loops_count();
+	for (unsigned id = 0; id < loops_count(); id++) {
+		file->leave[id] =
+		        (struct file_leave){.task.run = run_leave, .file = file, .waiting = true};
+		loop_send(loop_get(id), &file->leave[id].task);
+	}
 }
 
 /* Everything, or max_bytes + 1. Returns the length or -errno. */

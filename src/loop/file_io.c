@@ -7,7 +7,6 @@
 #include <unistd.h>
 
 #include "loop/file.h"
-#include "loop/uring.h"
 
 #define OP_FTRUNCATE 55    /* IORING_OP_FTRUNCATE, Linux 6.9 */
 #define IOVS_PER_CALL 1024 /* IOV_MAX */
@@ -23,8 +22,9 @@ static void prepare_transfer(struct uring_loop *l, struct uring_req *r)
 		io_uring_prep_rw(write ? IORING_OP_WRITE : IORING_OP_READ, sqe, r->fd,
 		        r->iov->iov_base, (unsigned)r->iov->iov_len, r->offset);
 	else
-		io_uring_prep_rw(write ? IORING_OP_WRITEV : IORING_OP_READV, sqe, r->fd, r->iov,
+		io_uring_prep_rw(write ? IORING_OP_WRITEV : IORING_OP_READV, sqe, -1, r->iov,
 		        r->iov_count < IOVS_PER_CALL ? r->iov_count : IOVS_PER_CALL, r->offset);
+	file_set_sqe(l, r->file, sqe);
 	sqe->rw_flags = (int)r->flags;
 	if (r->retry_async)
 		sqe->flags |= IOSQE_ASYNC;
@@ -35,7 +35,7 @@ static void prepare_transfer(struct uring_loop *l, struct uring_req *r)
  * and there is nothing. */
 static bool is_direct_end(const struct uring_req *r, int res)
 {
-	return (uint32_t)res % r->align_bytes != 0;
+	return (uint32_t)res % r->file->info.align_bytes != 0;
 }
 
 static void complete_transfer(
@@ -74,9 +74,8 @@ static void start_transfer(struct loop *loop, struct loop_op *op, struct loop_fi
 	if (!r)
 		return;
 	r->kind = kind;
-	r->fd = file->fd;
+	r->file = file;
 	r->flags = flags;
-	r->align_bytes = file->info.align_bytes;
 	r->offset = offset_bytes;
 	if (!uring_req_copy_iov(l, r, iov, iovcnt))
 		uring_req_done_later(l, r, -ENOMEM);

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "loop/file.h"
 #include "loop/test_loop.h"
@@ -469,22 +470,39 @@ static void bench_done(struct loop_op *op, int result)
 	bench_start(io);
 }
 
+static uint64_t thread_cpu_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+	return (uint64_t)ts.tv_sec * NSEC_PER_SEC + (uint64_t)ts.tv_nsec;
+}
+
+/* The best of several rounds: what else the machine does only ever adds. */
 static void bench_depth(struct loop_file *file, unsigned depth, uint64_t count)
 {
 	autofree struct bench_io *ios = xcalloc(depth, sizeof(*ios));
-	uint64_t start_ns = loop_clock_ns();
+	uint64_t best_ns = UINT64_MAX, best_cpu_ns = UINT64_MAX;
 
-	bench_left = count;
-	bench_inflight = depth;
-	for (unsigned i = 0; i < depth; i++) {
+	for (unsigned i = 0; i < depth; i++)
 		ios[i] = (struct bench_io){.op.done = bench_done,
 		        .file = file,
 		        .iov = {try_alloc_aligned(4096, 4096), 4096}};
-		bench_start(&ios[i]);
+	for (int round = 0; round < 10; round++) {
+		uint64_t start_ns = loop_clock_ns(), start_cpu_ns = thread_cpu_ns();
+
+		bench_left = count;
+		bench_inflight = depth;
+		for (unsigned i = 0; i < depth; i++)
+			bench_start(&ios[i]);
+		turn_until(bench_inflight == 0);
+		best_ns = min_u64(best_ns, (loop_clock_ns() - start_ns) / (count + depth));
+		best_cpu_ns =
+		        min_u64(best_cpu_ns, (thread_cpu_ns() - start_cpu_ns) / (count + depth));
 	}
-	turn_until(bench_inflight == 0);
-	printf("%s depth %3u: %.0f ns per 4 KiB read\n", file->info.direct ? "direct" : "cached",
-	        depth, (double)(loop_clock_ns() - start_ns) / (double)(count + depth));
+	printf("%s depth %3u: %llu ns per 4 KiB read, %llu ns of them on the CPU\n",
+	        file->info.direct ? "direct" : "cached", depth, (unsigned long long)best_ns,
+	        (unsigned long long)best_cpu_ns);
 	for (unsigned i = 0; i < depth; i++)
 		free(ios[i].iov.iov_base);
 }
@@ -498,14 +516,12 @@ static int bench(void)
 	file = open_file(LOOP_FILE_CREATE);
 	fill(bytes, MIB(64), 1);
 	assert_int_equal(write_at(file, bytes, MIB(64), 0), MIB(64));
-	for (int i = 0; i < 3; i++) {
-		bench_depth(file, 1, 300000);
-		bench_depth(file, 128, 1000000);
-	}
+	bench_depth(file, 1, 50000);
+	bench_depth(file, 128, 100000);
 	close_file(file);
 	file = open_file(LOOP_FILE_DIRECT);
-	bench_depth(file, 1, 5000);
-	bench_depth(file, 128, 20000);
+	bench_depth(file, 1, 500);
+	bench_depth(file, 128, 5000);
 	close_file(file);
 	test_loops_end();
 	return 0;

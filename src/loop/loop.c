@@ -61,6 +61,7 @@ static int setup_ring(struct uring_loop *l)
 	l->ring_ready = true;
 	/* Saves the look-up of the descriptor at each call; it works without. */
 	(void)io_uring_register_ring_fd(&l->ring);
+	l->has_file_table = io_uring_register_files_sparse(&l->ring, FILE_SLOTS) == 0;
 	probe = io_uring_get_probe_ring(&l->ring);
 	for (int op = 0; probe && op < 64; op++) {
 		if (io_uring_opcode_supported(probe, op))

@@ -21,6 +21,7 @@
 #define SQ_ENTRIES 512
 #define CQ_ENTRIES 4096
 #define REQ_INLINE_IOVS 4
+#define FILE_SLOTS 256
 #define IOV_CLASSES 8 /* pooled arrays of 8, 16 ... 1024 iovecs */
 
 struct uring_loop;
@@ -47,12 +48,12 @@ struct uring_req {
 
 	/* A transfer and what is left of it. */
 	enum uring_kind kind;
-	bool all;         /* receive until all is there */
-	bool retry_async; /* let a worker thread of the kernel wait */
+	bool all;                     /* receive until all is there */
+	bool retry_async;             /* let a worker thread of the kernel wait */
+	const struct loop_file *file; /* or */
 	int fd;
-	uint32_t flags;       /* RWF_ or MSG_ */
-	uint32_t align_bytes; /* a shorter piece can't be continued */
-	uint64_t offset;      /* of the rest in the file */
+	uint32_t flags;  /* RWF_ or MSG_ */
+	uint64_t offset; /* of the rest in the file */
 	uint32_t done_bytes;
 	uint32_t iov_count; /* left, from iov on */
 	struct iovec *iov;
@@ -106,6 +107,9 @@ struct uring_loop {
 	/* Completions that had to be taken out of the ring's queue to make room. */
 	struct uring_cqe_copy *stash;
 	size_t stash_count, stash_size, stash_next;
+
+	uint64_t files_in_table[FILE_SLOTS / 64]; /* the slots in use: see file.h */
+	bool has_file_table;
 
 	uint64_t random[4];
 	uint64_t kernel_ops; /* bit per IORING_OP_ that the kernel has */

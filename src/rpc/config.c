@@ -214,10 +214,23 @@ static void call_failed(struct config_run *run, const char *method, int code, co
 		        run->subsystem, method, text);
 }
 
-static void call_done(struct config_run *run)
+static void settled(void *arg, const struct err *err)
 {
+	struct config_run *run = arg;
+
+	(void)err;
 	if (--run->pending == 0 && !run->stepping)
 		run_on(run);
+}
+
+/* What waited for a bdev that is there now, and what is found on it, is there before the next call,
+ * which may name it. */
+static void call_done(struct config_run *run)
+{
+	if (run->pending == 1 && rpc_state() == RPC_RUNTIME)
+		bdev_wait_for_examine((struct bdev_done){settled, run});
+	else
+		settled(run, NULL);
 }
 
 static void answered(void *arg, const json_t *reply)

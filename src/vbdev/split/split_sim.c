@@ -12,7 +12,7 @@ static json_t *setup(struct sim_setup *s)
 static struct sim_module split_sim = {
         .name = "split",
         .remove_key = "base_bdev",
-        .claims = SIM_RELAID | SIM_LISTED,
+        .claims = SIM_RELAID,
         .weight = 25,
         .bases_min = 1,
         .bases_max = 1,
