@@ -103,6 +103,7 @@ static void test_grow_while_connected(void **state)
 	assert_int_equal(nbd_client_call(&c, NBD_CMD_WRITE, 0, 16384 * 512 - 4096, 4096, buf), 0);
 	assert_int_equal(nbd_client_call(&c, NBD_CMD_READ, 0, 8192 * 512, 4096, buf), 0);
 	assert_int_equal(nbd_client_call(&c, NBD_CMD_READ, 0, 16384 * 512, 4096, buf), NBD_EINVAL);
+	inproc_fence();
 	nbd_client_open(&later, path, "a", 0);
 	assert_true(later.size_bytes == 16384 * 512);
 	assert_int_equal(
