@@ -19,7 +19,6 @@ static struct {
 	pthread_t thread;
 	unsigned data_loops;
 	sem_t ready;
-	sem_t sent; /* the message that ends the loops, by a sender that is done with them */
 	struct err err;
 	int status;
 } inproc;
@@ -121,6 +120,7 @@ static void bdevs_stopped(void *arg, const struct err *err)
 	if (err)
 		inproc.err = *err;
 	rpc_stop();
+	wait_for(&inproc.ready);
 	loops_stop(0);
 }
 
@@ -133,21 +133,15 @@ static void targets_stopped(void *arg)
 static void stop(void *arg)
 {
 	(void)arg;
-	wait_for(&inproc.sent);
 	rpc_begin_stop(targets_stopped, NULL);
 }
 
 void inproc_stop(void)
 {
-	struct job job = {.task.run = job_run, .fn = stop};
-
-	sem_init(&job.done, 0, 0);
-	sem_init(&inproc.sent, 0, 0);
-	loop_send(loop_get(LOOP_CONTROL), &job.task);
-	sem_post(&inproc.sent);
+	inproc_run(stop, NULL);
+	/* The loop must not end before the message that ends it has been sent altogether. */
+	sem_post(&inproc.ready);
 	pthread_join(inproc.thread, NULL);
-	sem_destroy(&job.done);
-	sem_destroy(&inproc.sent);
 	sem_destroy(&inproc.ready);
 	if (inproc.err.code)
 		fail_msg("the bdevs could not stop: %s", inproc.err.text);
