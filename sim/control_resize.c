@@ -20,7 +20,7 @@ bool ctl_has_file(const struct bdev *bdev)
 {
 	const struct sim_file *f = stack_file(bdev);
 
-	return f && !f->is_block && run->faulty && !(run->given.without & WITHOUT_FAULTS);
+	return f && !f->is_block && (stack_claims(bdev) & SIM_WATCHES) && run->faulty && !(run->given.without & WITHOUT_FAULTS);
 }
 
 static uint64_t draw_size(struct ctl *c)

@@ -111,9 +111,9 @@ static void after_change(struct sim_file *f, uint64_t offset, uint64_t len, bool
 	}
 	if (offset + len > f->size_bytes) {
 		f->size_bytes = offset + len;
-		if (keep)
-			f->stable_size_bytes = f->size_bytes;
 	}
+	if (keep) /* what is needed to find the data again is kept with it */
+		f->stable_size_bytes = f->size_bytes;
 }
 
 void sim_disk_read(const struct sim_file *f, uint64_t offset, uint8_t *dst, uint64_t len)

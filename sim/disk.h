@@ -45,7 +45,8 @@ enum sim_fault {
 extern const char *const sim_fault_names[FAULT_KINDS];
 
 struct sim_file {
-	bool used, is_block, gone, rotational, no_direct;
+	bool used, is_block, gone, rotational;
+	bool no_direct, no_zero, no_punch; /* what it can't do */
 	char path[128];
 	uint32_t tear_bytes;  /* what is written as a whole or not at all */
 	uint32_t align_bytes; /* for direct I/O */

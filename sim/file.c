@@ -149,7 +149,7 @@ static void write_some(struct sim_op *so, uint64_t limit, unsigned keep_16ths, u
 		uint64_t n = min_u64(limit - at, f->tear_bytes - at % f->tear_bytes);
 
 		if (rng_below(&sim->disk, 16) < keep_16ths)
-			sim_disk_write(f, at + shift, src + (at - so->offset), n, false);
+			sim_disk_write(f, at + shift, src + (at - so->offset), n, so->dsync);
 		at += n;
 	}
 }
@@ -273,6 +273,8 @@ static int zero_execute(struct sim_op *so)
 		return ended(so, -EIO);
 	if (so->file->flags & LOOP_FILE_READ_ONLY)
 		return ended(so, -EBADF);
+	if (so->kind == OP_PUNCH ? f->no_punch : f->no_zero)
+		return ended(so, -EOPNOTSUPP);
 	if (f->is_block && ((so->offset | so->len) & (f->align_bytes - 1)))
 		return ended(so, -EINVAL);
 	if (end > so->offset)

@@ -190,6 +190,7 @@ static const struct sim_client client = {.turn = client_turn, .next_ns = client_
 
 static void built(void)
 {
+	stack_check_kept_sizes();
 	io_rescan();
 	stack_check(true);
 	if (run->life_started)

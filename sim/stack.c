@@ -81,6 +81,8 @@ static void make_file(const struct sim_setup *setup, struct rng *rng)
 	if (setup->file_is_block)
 		f->align_bytes = setup->block_bytes;
 	f->no_direct = !setup->file_is_block && rng_one_in(rng, 3);
+	f->no_zero = rng_one_in(rng, 3);
+	f->no_punch = rng_one_in(rng, 3);
 	f->latency_min_ns = rng_range(rng, 1, 100) * NSEC_PER_USEC;
 	f->latency_max_ns = f->latency_min_ns + (NSEC_PER_USEC << rng_range(rng, 0, 14));
 }
@@ -509,6 +511,25 @@ static void check_parts(const struct bdev *base)
 	if (sum > bytes_of(base) && !stack_faulty(base))
 		sim_fail("larger than its base", "the bdevs on %s have %lu bytes, it has %lu",
 		        base->name, sum, bytes_of(base));
+}
+
+/* After a restart: the size that was answered last, or that of a resize that the end cut off. */
+void stack_check_kept_sizes(void)
+{
+	for (const struct bdev *b = bdev_next(NULL); b; b = bdev_next(b)) {
+		struct run_node *node = stack_node_of(b);
+		uint64_t now = bdev_num_blocks(b);
+
+		if (!node || !stack_file(b) || stack_faulty(b))
+			continue;
+		if (node->own_blocks && now != node->own_blocks && now != node->next_blocks)
+			sim_fail("size lost",
+			        "%s has %lu blocks after a restart; the last size that was "
+			        "answered is %lu",
+			        b->name, now, node->own_blocks);
+		node->own_blocks = now;
+		node->next_blocks = 0;
+	}
 }
 
 void stack_check(bool quiet)

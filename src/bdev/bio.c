@@ -1,4 +1,5 @@
 /* bio.c: how a bio comes in from its owner and how it climbs back to it. */
+#include "base/plant.h"
 #include "bdev/bio_core.h"
 
 #include <errno.h>
@@ -89,7 +90,7 @@ static inline void pop(struct bio_frame *frame, const struct outcome *outcome)
 	memset(frame, 0xa5, sizeof(*frame));
 	BELLOWS_ASSERT(bl->inflight[epoch] > 0);
 #endif
-	bl->inflight[epoch]--;
+	bl->inflight[epoch] -= !(PLANT(INFLIGHT_LEAK) && !outcome->ok);
 	if (unlikely((bl->gate & (GATE_DRAIN | GATE_HISTOGRAM)) != 0))
 		popped_gated(outcome->bio, bl, outcome->latency_ns);
 }
@@ -115,6 +116,8 @@ static inline void climb(struct bio *bio, bool with_own)
 	}
 	BIO_CHECK_SET(bio, BIO_OWNED);
 	bio->done(bio);
+	if (PLANT(COMPLETED_TWICE) && bio->num_blocks == 5)
+		bio->done(bio);
 }
 
 void bio_advance(struct loop_task *task)
@@ -173,8 +176,8 @@ static int check(const struct bdev *bdev, const struct bio *bio, uint64_t offset
 {
 	uint64_t size_blocks = bdev_num_blocks(bdev);
 
-	if (unlikely(
-	            bio->num_blocks > size_blocks || offset_blocks > size_blocks - bio->num_blocks))
+	if (unlikely(bio->num_blocks > size_blocks ||
+	             offset_blocks > size_blocks - bio->num_blocks + PLANT(LAST_BLOCK_PAST_END)))
 		return -EINVAL;
 	if (unlikely(bio->num_blocks == 0))
 		return bio->op == BIO_BLOCK_STATUS ? -EINVAL : 1;

@@ -9,6 +9,7 @@
  * The data is worked on in chunks: as much as one bounce buffer holds when there is one, else all.
  * A chunk is done by pieces, of which a few are in flight.
  */
+#include "base/plant.h"
 #include "bdev/bio_core.h"
 
 #include <errno.h>
@@ -73,7 +74,7 @@ static uint64_t piece_blocks(const struct bio *bio, uint64_t pos, uint64_t left)
 	if (bio->frame->tries & HOW_ZEROES)
 		n = min_u64(n, ZERO_BYTES >> shift);
 	if (data && limits->max_transfer_blocks)
-		n = min_u64(n, limits->max_transfer_blocks);
+		n = min_u64(n, limits->max_transfer_blocks + PLANT(LIMIT_IGNORED));
 	if (limits->boundary_blocks) {
 		uint64_t offset = bio_offset(bio) + pos;
 
@@ -102,13 +103,16 @@ static void submit_piece(struct bio *bio, struct bio_child *child, uint64_t end)
 		char *buffer = bio->frame->bounce;
 
 		*bio_child_iovs(&child->bio, 1) = (struct iovec){
-		        .iov_base = buffer + ((pos - chunk_start(bio, pos + 1)) << shift),
+		        .iov_base = buffer +
+		                    ((PLANT(BOUNCE_OFFSET) ? 0 : pos - chunk_start(bio, pos + 1))
+		                            << shift),
 		        .iov_len = n << shift};
 	} else if (bio->iovcnt > 0) {
-		bio_child_slice(child, bio, pos << shift);
+		bio_child_slice(child, bio, (PLANT(BOUNDARY_SKIP) && pos ? pos - 1 : pos) << shift);
 	}
 	*position(bio) = pos + n;
-	bio_child_submit_here(child, bio_offset(bio) + pos, n);
+	bio_child_submit_here(child, bio_offset(bio) + pos,
+	        n - (PLANT(ZEROES_EMULATED_SHORT) && (how & HOW_ZEROES) && n > 1));
 }
 
 static uint64_t chunk_end(const struct bio *bio, uint64_t start)
@@ -167,8 +171,10 @@ static void chunk_done(struct bio *bio)
 		size_t len = (pos - start) << shift;
 
 		if (how & HOW_COMPARE)
-			status = bio_compare_data(bio, skip, bio->frame->bounce, len);
-		else
+			status = PLANT(COMPARE_EQUAL)
+			                 ? 0
+			                 : bio_compare_data(bio, skip, bio->frame->bounce, len);
+		else if (!PLANT(BOUNCE_NOT_COPIED_BACK))
 			bio_copy_in(bio, skip, bio->frame->bounce, len);
 	}
 	if (status != 0)
@@ -248,7 +254,7 @@ void bio_emulate(struct bio *bio, uint32_t missing)
 		}
 		how |= bio->op == BIO_COMPARE ? HOW_COMPARE | HOW_BOUNCE : HOW_ZEROES;
 	}
-	if (missing & BIO_CAP_FUA)
+	if ((missing & BIO_CAP_FUA) && !PLANT(FUA_EMULATED_WITHOUT_FLUSH))
 		how |= HOW_FLUSH;
 	bio->frame->tries = (uint8_t)how;
 	if (lacks(bio, piece_op(bio)) || ((how & HOW_FLUSH) && lacks(bio, BIO_FLUSH))) {

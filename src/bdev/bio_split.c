@@ -1,4 +1,5 @@
 /* bio_split.c: one request, several below. */
+#include "base/plant.h"
 #include "bdev/bio_core.h"
 
 static struct bio_pool *pool_of(const struct bio *parent)
@@ -60,7 +61,7 @@ static void child_done(struct bio *bio)
 		return;
 	BELLOWS_CHECKED(bio->check == BIO_HELD);
 	BIO_CHECK_SET(bio, BIO_OWNED);
-	if (unlikely(bio->status != 0) && parent->status == 0)
+	if (unlikely(bio->status != 0) && parent->status == 0 && !PLANT(CHILD_ERROR_SWALLOWED))
 		parent->status = bio->status;
 	bio_pool_put_child(child->pool, child);
 	BELLOWS_CHECKED(split->refs > 0);

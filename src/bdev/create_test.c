@@ -24,7 +24,7 @@ static void test_names(void **state)
 {
 	char longest[300];
 	struct err err = ERR_NONE;
-	struct script script = {0};
+	static struct script script = {0};
 	struct bdev *bdev;
 
 	(void)state;
@@ -177,7 +177,7 @@ static void test_bases_of_a_spec(void **state)
 
 static void test_failures_leave_nothing(void **state)
 {
-	struct script leaf = {0}, pass = {.create = PLAY_FAIL};
+	static struct script leaf = {0}, pass = {.create = PLAY_FAIL};
 	struct bdev *l = test_leaf_make("leaf", 100, &leaf);
 
 	(void)state;
@@ -204,7 +204,7 @@ static void test_failures_leave_nothing(void **state)
 /* The module answers late: the caller has its answer by then, the name is free afterwards. */
 static void test_create_hangs(void **state)
 {
-	struct script pass = {.create = PLAY_HANG};
+	static struct script pass = {.create = PLAY_HANG};
 	struct bdev *l = test_leaf_make("leaf", 100, NULL);
 
 	(void)state;
@@ -222,7 +222,7 @@ static void test_create_hangs(void **state)
 
 static void test_base_goes_meanwhile(void **state)
 {
-	struct script pass = {.create = PLAY_HANG};
+	static struct script pass = {.create = PLAY_HANG};
 	struct test_done gone;
 	struct err err = ERR_NONE;
 	struct bdev *l = test_leaf_make("leaf", 100, NULL);
@@ -299,7 +299,7 @@ static void wait_for_bases(const char *name, const struct bdev_module *module,
 /* A whole configuration in the wrong order: upper ones first. */
 static void test_waiting(void **state)
 {
-	struct script top = {0};
+	static struct script top = {0};
 	const char *const top_bases[] = {"mid"};
 	const char *const mid_bases[] = {"a", "b"};
 	const char *const part_bases[] = {"aaaaaaaa-0000-4000-8000-000000000001"};
@@ -337,7 +337,7 @@ static void test_waiting(void **state)
 
 static void test_waiting_is_dropped(void **state)
 {
-	struct script script = {0}, bad = {.online = PLAY_FAIL};
+	static struct script script = {0}, bad = {.online = PLAY_FAIL};
 	const char *const bases[] = {"a", "b"};
 	struct test_done done;
 	struct bdev *a;

@@ -9,6 +9,7 @@
  * What must hold for new bios (queue them, fail them, queue those in a range) is set in the same
  * message, before the epoch changes: whoever took the old counter was let in by the old rule.
  */
+#include "base/plant.h"
 #include "bdev/bio_core.h"
 
 #include <errno.h>
@@ -42,7 +43,8 @@ static bool range_in_the_way(
 	for (unsigned i = 0; i < slow->num_ranges; i++) {
 		const struct locked_range *r = &slow->ranges[i];
 
-		if (overlaps(offset_blocks, end_blocks, r->offset_blocks, r->end_blocks))
+		if (overlaps(offset_blocks, end_blocks, r->offset_blocks, r->end_blocks) &&
+		        !(PLANT(RANGE_OVERLAP_MISSED) && offset_blocks < r->offset_blocks))
 			return true;
 	}
 	for (struct loop_task *t = slow->queue.head; t; t = t->next) {
@@ -216,7 +218,8 @@ static void flip_on_loop(struct loop_task *task)
 	if (ack->flip->apply)
 		ack->flip->apply(bl, ack->flip);
 	bl->epoch = old ^ 1;
-	if (bl->inflight[old] == 0) {
+	if (bl->inflight[old] == 0 ||
+	        (PLANT(QUIESCE_NOT_DRAINED) && !ack->flip->range)) {
 		send_ack(ack);
 	} else {
 		bl->slow->drain = ack;
@@ -244,7 +247,7 @@ static void flip(struct gate_control *control,
 	bool idle = list_empty(&control->flips);
 
 	f->bdev = control->bdev;
-	f->apply = apply;
+	f->apply = PLANT(RANGE_NOT_DRAINED) && range ? NULL : apply;
 	f->range = range;
 	f->done = done;
 	f->left = n;
@@ -296,7 +299,8 @@ void bdev_gate_flush_out(struct bdev *bdev, struct bdev_done done)
 static void apply_quiesce(struct bdev_loop *bl, const struct flip *flip)
 {
 	(void)flip;
-	bl->gate |= GATE_QUIESCED;
+	if (!(PLANT(QUIESCE_MISSES_LOOP) && loop_self()->id == 2))
+		bl->gate |= GATE_QUIESCED;
 }
 
 void bdev_quiesce(struct bdev *bdev, struct bdev_done done)
@@ -323,7 +327,8 @@ static void unquiesce_on_loop(struct loop *loop, void *arg)
 	struct bdev_loop *bl = &bdev->loops[loop->id];
 
 	bl->gate &= ~(uint32_t)GATE_QUIESCED;
-	release(bl);
+	if (!PLANT(WAKEUP_LOST))
+		release(bl);
 }
 
 void bdev_unquiesce(struct bdev *bdev)
@@ -339,7 +344,8 @@ void bdev_unquiesce(struct bdev *bdev)
 static void apply_close(struct bdev_loop *bl, const struct flip *flip)
 {
 	(void)flip;
-	bl->gate |= GATE_GONE;
+	if (!(PLANT(GONE_LETS_IN) && loop_self()->id == 1))
+		bl->gate |= GATE_GONE;
 	release(bl);
 }
 
@@ -435,7 +441,8 @@ static void unlock_on_loop(struct loop *loop, void *arg)
 	}
 	if (slow->num_ranges == 0)
 		bl->gate &= ~(uint32_t)GATE_RANGES;
-	release(bl);
+	if (!PLANT(RANGE_WAKEUP_LOST))
+		release(bl);
 }
 
 static void unlocked(void *arg, const struct err *err)

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/plant.h"
 #include "bdev/control.h"
 
 #define BUF_ALIGN_MAX 4096 /* what bounce buffers are aligned to */
@@ -134,7 +135,7 @@ static int hold(const struct bdev *bdev, bool fact, struct bdev_geometry *out, s
 	uint64_t held = bdev->held_blocks, derived = out->num_blocks;
 	char held_text[SIZE_TEXT_MAX], derived_text[SIZE_TEXT_MAX];
 
-	if (held == 0)
+	if (held == 0 || PLANT(HOLD_IGNORED))
 		return 0;
 	format_size_bytes(held_text, sizeof(held_text), held * out->block_bytes);
 	format_size_bytes(derived_text, sizeof(derived_text), derived * out->block_bytes);
@@ -178,6 +179,10 @@ int geometry_derive(const struct bdev *bdev, const struct bdev_geometry *bases, 
 	else
 		memset(out, 0, sizeof(*out));
 	out->why[0] = '\0';
+	/* A base's limits are kept by the base, whatever comes down to it. */
+	out->buf_align_bytes = 1;
+	out->max_transfer_blocks = 0;
+	out->split_on_boundary = false;
 	if (module->geometry) {
 		struct bdev_geometry_in in = {
 		        .bases = bases, .num_bases = bdev->num_bases, .own_blocks = own_blocks};

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/plant.h"
 #include "bdev/transaction.h"
 
 static void lost_text(const struct layer *layer, char *buf, size_t size)
@@ -41,7 +42,8 @@ static void ask_holder(struct transaction *t, struct layer *layer, struct bdev_h
 	if (handle->ops->may_shrink) {
 		reason.code = 0;
 		reason.text[0] = '\0';
-		if (handle->ops->may_shrink(handle, layer->planned.num_blocks, &reason) == 0)
+		if (handle->ops->may_shrink(handle, layer->planned.num_blocks, &reason) == 0 ||
+		        PLANT(SHRUNK_UNASKED))
 			return;
 	}
 	lost_text(layer, lost, sizeof(lost));
@@ -55,7 +57,7 @@ static struct bdev_handle *not_asked(const struct transaction *t, const struct b
 	struct bdev_handle *handle;
 
 	list_for_each (handle, &bdev->graph->handles, link) {
-		if (handle->asked != t->stamp)
+		if (handle->asked != t->stamp && !(PLANT(HOLDER_NOT_ASKED) && bdev->rank > 0))
 			return handle;
 	}
 	return NULL;

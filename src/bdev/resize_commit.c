@@ -10,13 +10,16 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/plant.h"
 #include "bdev/transaction.h"
 
 static void advance(struct transaction *t);
 
 static struct layer *current(const struct transaction *t)
 {
-	unsigned i = t->phase == PHASE_SHRINK ? t->num_layers - 1 - t->at : t->at;
+	bool top_first =
+	        t->phase == PHASE_SHRINK || (PLANT(GROWN_TOP_FIRST) && t->phase == PHASE_GROW);
+	unsigned i = top_first ? t->num_layers - 1 - t->at : t->at;
 
 	return &t->layers[i];
 }
@@ -238,6 +241,10 @@ static bool resize_storage(struct transaction *t, bool growing)
 	if (t->kind != RESIZE_USER || bdev->own_blocks == t->own_blocks ||
 	        (t->own_blocks > bdev->own_blocks) != growing || bdev->state != BDEV_ONLINE)
 		return false;
+	if (PLANT(STORAGE_NOT_GROWN) && growing) {
+		bdev->own_blocks = t->own_blocks;
+		return false;
+	}
 	bdev->module->resize(
 	        bdev, t->own_blocks, step_begin(bdev, "resizing its storage", storage_resized, t));
 	return true;

@@ -263,7 +263,7 @@ static void test_removed_before_its_turn(void **state)
 /* A creation that waits for its base, and one that is half done, while the base grows. */
 static void test_creation_meanwhile(void **state)
 {
-	struct script leaf = {.persist = PLAY_HANG}, pass = {0};
+	static struct script leaf = {.persist = PLAY_HANG}, pass = {0};
 	struct test_done done_examine;
 	struct resized done = {0};
 	struct err err;
@@ -287,7 +287,7 @@ static void test_creation_meanwhile(void **state)
 	assert_int_equal(err.code, 0);
 	spec.bases = &base;
 	spec.name = "part";
-	struct script part = {0};
+	static struct script part = {0};
 	struct bdev *made;
 
 	test_let_go(&leaf);
@@ -312,7 +312,7 @@ static void created(void *arg, struct bdev *bdev, const struct err *err)
 /* The base changes while a bdev on it comes online: it follows before anybody sees it. */
 static void test_base_grows_under_a_creation(void **state)
 {
-	struct script slow = {.online = PLAY_HANG};
+	static struct script slow = {.online = PLAY_HANG};
 	struct resized done;
 	struct bdev *l = test_leaf_make("leaf", 100, NULL);
 	struct {

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/plant.h"
 #include "bdev/transaction.h"
 
 /* The planned layer of a bdev, or NULL when the plan doesn't touch it. */
@@ -34,7 +35,8 @@ static void gather_bases(const struct transaction *t, const struct layer *layer,
 		if (!base || base->state != BDEV_ONLINE || (below && below->fate == FATE_REMOVE) ||
 		        (without_shrunk && became_too_small(below)))
 			continue;
-		bases[i] = below ? below->planned : base->geometry;
+		bases[i] = below && !(PLANT(PLAN_STALE) && t->kind == RESIZE_DRY) ? below->planned
+		                                                                  : base->geometry;
 	}
 }
 

@@ -5,6 +5,7 @@
 #include <errno.h>
 
 #include "base/log.h"
+#include "base/plant.h"
 #include "bdev/transaction.h"
 
 struct bdev_tell {
@@ -104,7 +105,7 @@ static void tell_layer(struct transaction *t, unsigned i)
 	const struct layer *layer = &t->layers[i];
 	struct bdev_handle *handle;
 
-	if (!layer->published || !layer_lives(layer))
+	if (!layer->published || !layer_lives(layer) || (PLANT(NOT_TOLD) && i > 0))
 		return;
 	while ((handle = not_told(layer)) != NULL) {
 		struct bdev_tell *tell = xcalloc(1, sizeof(*tell));
@@ -115,7 +116,10 @@ static void tell_layer(struct transaction *t, unsigned i)
 		tell->handle = handle;
 		list_init(&tell->link);
 		list_push_back(&t->tells, &tell->link);
-		handle->known_blocks = layer->planned.num_blocks;
+		if (!(PLANT(TOLD_TWICE) && old_blocks < layer->planned.num_blocks))
+			handle->known_blocks = layer->planned.num_blocks;
+		else
+			handle->known_blocks = 0;
 		handle->ops->resized(handle, old_blocks, layer->planned.num_blocks, tell);
 	}
 }

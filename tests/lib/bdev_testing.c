@@ -658,12 +658,18 @@ static const struct bdev_holder_ops holder_ops = {
         .may_shrink = h_may_shrink,
 };
 
+int test_try_open(
+        struct holder *holder, struct bdev *bdev, bool write, const char *name, struct err *err)
+{
+	holder->name = name;
+	return bdev_open(bdev, write, &holder_ops, name, holder, &holder->handle, err);
+}
+
 void test_open(struct holder *holder, struct bdev *bdev, bool write, const char *name)
 {
 	struct err err = ERR_NONE;
 
-	holder->name = name;
-	if (bdev_open(bdev, write, &holder_ops, name, holder, &holder->handle, &err) != 0)
+	if (test_try_open(holder, bdev, write, name, &err) != 0)
 		fail_msg("%s", err.text);
 }
 

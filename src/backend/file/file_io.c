@@ -7,6 +7,7 @@
 #include <errno.h>
 
 #include "base/log.h"
+#include "base/plant.h"
 
 /* More pieces than this are only seen when nothing had to be cut: then they are passed as they
  * are. */
@@ -59,7 +60,7 @@ static void transfer_done(struct loop_op *op, int result)
 	/* Less than asked: the file ends before the bdev does. */
 	if (result >= 0)
 		result = (uint64_t)result == bio_bytes(bio) ? 0 : -EIO;
-	complete(bio, result);
+	complete(bio, PLANT(ERROR_SWALLOWED) ? 0 : result);
 }
 
 static void sync_done(struct loop_op *op, int result)
@@ -78,6 +79,10 @@ static void sync(struct bio *bio)
 	struct file_bdev *f = file_of(bio);
 	struct file_ctx *ctx = bio_ctx(bio, struct file_ctx);
 
+	if (PLANT(FLUSH_SWALLOWED)) {
+		bio_complete(bio, 0);
+		return;
+	}
 	if (unlikely(is_set(&f->sync_failed))) {
 		bio_complete(bio, -EIO);
 		return;
@@ -95,7 +100,7 @@ static void zeroed(struct bio *bio, int result, bool *refused)
 		zero(bio);
 	} else if (result < 0) {
 		complete(bio, result);
-	} else if (bio->flags & BIO_FUA) {
+	} else if ((bio->flags & BIO_FUA) && !PLANT(ZEROES_FUA_SWALLOWED)) {
 		sync(bio);
 	} else {
 		bio_complete(bio, 0);
@@ -158,7 +163,8 @@ static void punch(struct bio *bio)
 		return;
 	}
 	ctx->op.done = punch_done;
-	loop_file_punch(bio->loop, &ctx->op, f->file, offset_bytes, bio_bytes(bio));
+	loop_file_punch(bio->loop, &ctx->op, f->file, offset_bytes,
+	        bio_bytes(bio) + (PLANT(UNMAP_BEYOND) ? f->block_bytes : 0));
 }
 
 /* A run in bytes as one in blocks: a hole counts only where it covers whole blocks. */
@@ -203,7 +209,7 @@ static void transfer(struct bio *bio, struct file_bdev *f, uint64_t offset_bytes
 		loop_file_readv(bio->loop, &ctx->op, f->file, iov, count, offset_bytes);
 	else
 		loop_file_writev(bio->loop, &ctx->op, f->file, iov, count, offset_bytes,
-		        bio->flags & BIO_FUA);
+		        (bio->flags & BIO_FUA) && !PLANT(FUA_SWALLOWED));
 }
 
 void file_submit(struct bio *bio)

@@ -12,6 +12,7 @@ static json_t *setup(struct sim_setup *s)
 
 static struct sim_module aio_sim = {
         .name = "aio",
+        .claims = SIM_WATCHES,
         .weight = 60,
         .setup = setup,
 };
@@ -19,6 +20,7 @@ SIM_MODULE(aio_sim);
 
 static struct sim_module uring_sim = {
         .name = "uring",
+        .claims = SIM_WATCHES,
         .weight = 20,
         .setup = setup,
 };

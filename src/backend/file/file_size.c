@@ -7,6 +7,7 @@
 #include <errno.h>
 
 #include "base/log.h"
+#include "base/plant.h"
 
 /* A size that a layer above did not take is offered again after so long. */
 #define RETRY_NS (10 * NSEC_PER_SEC)
@@ -222,9 +223,8 @@ int file_may_resize(const struct bdev *bdev, const struct bdev_geometry *planned
 	return 0;
 }
 
-static void truncated(struct loop_op *op, int result)
+static void resize_end(struct file_bdev *f, int result)
 {
-	struct file_bdev *f = container_of(op, struct file_bdev, op);
 	uint64_t blocks = f->resize_blocks;
 	struct err err = ERR_NONE;
 
@@ -235,6 +235,24 @@ static void truncated(struct loop_op *op, int result)
 		err_set(&err, result, "'%s' can't be made %llu bytes long: %s", f->params.filename,
 		        (unsigned long long)(blocks * f->block_bytes), errno_text(result));
 	bdev_done_call(f->done, &err);
+}
+
+static void length_synced(struct loop_op *op, int result)
+{
+	resize_end(container_of(op, struct file_bdev, op), result);
+}
+
+/* A power cut must not take back a size that clients have been told of. */
+static void truncated(struct loop_op *op, int result)
+{
+	struct file_bdev *f = container_of(op, struct file_bdev, op);
+
+	if (result < 0 || PLANT(SIZE_NOT_SYNCED)) {
+		resize_end(f, result);
+		return;
+	}
+	op->done = length_synced;
+	loop_file_sync(loop_self(), op, f->file);
 }
 
 void file_resize(struct bdev *bdev, uint64_t own_blocks, struct bdev_done done)

@@ -8,6 +8,7 @@
 #include <errno.h>
 
 #include "bdev/bdev.h"
+#include "base/plant.h"
 #include "rpc/rpc.h"
 
 /* A latency that is lowered holds for what already waits after this time at the latest. */
@@ -74,9 +75,9 @@ static void fire(struct loop_timer *timer)
 		q->first = bio->task.next;
 		bio_complete(bio, bio->status);
 	}
-	if (q->first)
+	if (q->first && !PLANT(DELAYED_FOREVER))
 		arm(q);
-	else
+	else if (!q->first)
 		q->last = &q->first;
 }
 

@@ -1,6 +1,7 @@
 /*
  * split.c: one part of a split base: where it lies, how long it is, and the requests on it.
  */
+#include "base/plant.h"
 #include "vbdev/split/split.h"
 
 #include <errno.h>
@@ -16,6 +17,8 @@ void split_submit(struct bio *bio)
 	struct bdev *bdev = bio_bdev(bio);
 	const struct split_part *part = bdev->priv;
 	uint64_t start = likely(bio->num_blocks) ? start_of(part) : 0;
+	if (PLANT(SPLIT_OFF_BY_ONE) && start > 0 && bio->num_blocks > 1)
+		start--;
 
 	bio_forward(bio, bdev->bases[0], start + bio_offset(bio), NULL);
 }
