@@ -488,7 +488,12 @@ static void check_one(const struct bdev *bdev, bool quiet)
 	if (f && own > f->size_bytes && f->faults == 0)
 		sim_fail("larger than its base", "%s has %lu bytes, its file %lu", bdev->name, own,
 		        f->size_bytes);
-	if (!quiet || !m || bdev->held_blocks || stack_faulty(bdev))
+	if (!quiet || !m || stack_faulty(bdev))
+		return;
+	if (bdev->held_blocks && bdev_num_blocks(bdev) != bdev->held_blocks)
+		sim_fail("wrong size", "%s is held at %lu blocks and has %lu", bdev->name,
+		        bdev->held_blocks, bdev_num_blocks(bdev));
+	if (bdev->held_blocks)
 		return;
 	if (m->expected_blocks && bdev_num_blocks(bdev) != m->expected_blocks(bdev))
 		sim_fail("wrong size", "%s has %lu blocks, it must have %lu", bdev->name,
