@@ -119,11 +119,12 @@ static json_t *next_message(struct cli_stream *stream, int *error)
 
 	*error = 0;
 	while (!*error) {
-		char *from = stream->buf + stream->searched, *end = NULL;
+		char *end = NULL;
 		size_t used;
 
 		if (stream->len > stream->searched)
-			end = memchr(from, '\n', stream->len - stream->searched);
+			end = memchr(stream->buf + stream->searched, '\n',
+			        stream->len - stream->searched);
 		stream->searched = stream->len;
 		if (!end) {
 			*error = receive(stream);

@@ -54,17 +54,16 @@ static void a_tree_is_drawn_with_its_lines(void **state)
 	autofree char *text = drawn(tree, true);
 
 	(void)state;
-	assert_string_equal(text,
-	        "NAME                      KIND         SIZE  BLOCK  POLICY  WHY THIS SIZE\n"
-	        "Disk0                     aio         1 GiB   4096  follow  the file has 1 GiB\n"
-	        "|-nbd export d0\n"
-	        "|-Raid0                   raid        2 GiB   4096  hold    held\n"
-	        "| `-Top                   passthru    2 GiB   4096  follow\n"
-	        "`-P1                      passthru    4 KiB   4096  follow  as Disk0\n"
-	        "Disk1                     null      1.5 KiB    512  follow  chosen\n"
-	        "`-Raid0 (shown on Disk0)\n"
-	        "\n"
-	        "W (delay) waits for its base Disk9\n");
+	assert_string_equal(text, "NAME     KIND         SIZE  BLOCK  POLICY  WHY THIS SIZE\n"
+	                          "Disk0    aio         1 GiB   4096  follow  the file has 1 GiB\n"
+	                          "|-nbd export d0\n"
+	                          "|-Raid0  raid        2 GiB   4096  hold    held\n"
+	                          "| `-Top  passthru    2 GiB   4096  follow\n"
+	                          "`-P1     passthru    4 KiB   4096  follow  as Disk0\n"
+	                          "Disk1    null      1.5 KiB    512  follow  chosen\n"
+	                          "`-Raid0 (shown on Disk0)\n"
+	                          "\n"
+	                          "W (delay) waits for its base Disk9\n");
 	json_decref(tree);
 }
 

@@ -210,7 +210,7 @@ int verb_iostat(struct cli *cli, const struct cli_args *args)
 	if (interval <= 0 || count <= 0)
 		return EXIT_USAGE;
 	before = cli_call(cli, "bdev_get_iostat", iostat_params(args), &status);
-	for (double i = 0; before && i < count; i++) {
+	for (uint64_t i = 0; before && (double)i < count; i++) {
 		wait_seconds(interval);
 		now = cli_call(cli, "bdev_get_iostat", iostat_params(args), &status);
 		if (now && i && !cli->json)

@@ -247,6 +247,12 @@ static void parse_options(struct options *o, int argc, char **argv)
 static int exit_status;
 static bool ending;
 
+static void rpc_stopped(void *arg)
+{
+	(void)arg;
+	loops_stop(exit_status);
+}
+
 static void bdevs_stopped(void *arg, const struct err *err)
 {
 	(void)arg;
@@ -254,8 +260,7 @@ static void bdevs_stopped(void *arg, const struct err *err)
 		log_error("bellowsd", "%s", err->text);
 		exit_status = 1;
 	}
-	rpc_stop();
-	loops_stop(exit_status);
+	rpc_finish_stop(rpc_stopped, NULL);
 }
 
 static void targets_stopped(void *arg)

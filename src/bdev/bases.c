@@ -68,8 +68,10 @@ static void quiet(void *arg, const struct err *err)
 	}
 	parent->bases[slot->index] = NULL;
 	graph_release(slot);
-	if (slot->forget)
+	if (slot->forget) {
 		slot->name[0] = '\0';
+		spec_set_base(parent->graph->spec, slot->index, NULL);
+	}
 	slot->forget = false;
 	bdev_unquiesce(parent);
 	log_warning("bdev", "'%s' goes on without its base '%s'", parent->name, base->name);
@@ -163,6 +165,34 @@ static int depths_with(const struct bdev *base, struct bdev *const *above, unsig
 	return 0;
 }
 
+/* With it, the size may not become less than it is. */
+static int check_size(
+        const struct bdev *bdev, unsigned index, const struct bdev *base, struct err *err)
+{
+	autofree struct bdev_geometry *bases = xcalloc(bdev->num_bases, sizeof(*bases));
+	struct bdev_geometry with;
+	int rc;
+
+	for (unsigned i = 0; i < bdev->num_bases; i++) {
+		const struct bdev *b = i == index ? base : bdev->bases[i];
+
+		if (b)
+			bases[i] = b->geometry;
+	}
+	rc = geometry_derive(bdev, bases, bdev->own_blocks, false, &with, err);
+	if (rc == 0 && with.num_blocks < bdev->geometry.num_blocks) {
+		char now[SIZE_TEXT_MAX], then[SIZE_TEXT_MAX];
+		uint32_t block_bytes = with.block_bytes;
+
+		format_size_bytes(now, sizeof(now), bdev->geometry.num_blocks * block_bytes);
+		format_size_bytes(then, sizeof(then), with.num_blocks * block_bytes);
+		rc = err_set(err, -ENOSPC,
+		        "base '%s' is too small: '%s' would shrink from %s to %s", base->name,
+		        bdev->name, now, then);
+	}
+	return rc;
+}
+
 static int may_attach(struct bdev *bdev, unsigned index, struct bdev *base, struct err *err)
 {
 	if (bdev->state != BDEV_ONLINE)
@@ -177,6 +207,8 @@ static int may_attach(struct bdev *bdev, unsigned index, struct bdev *base, stru
 	autofree struct depth *depths = xcalloc(count, sizeof(*depths));
 	int rc = depths_with(base, above, count, depths, err);
 
+	if (rc == 0)
+		rc = check_size(bdev, index, base, err);
 	return rc != 0 ? rc : graph_may_claim(base, bdev->module, NULL, err);
 }
 
@@ -187,6 +219,8 @@ static void attach_end(struct attach *attach, const struct err *err)
 
 	if (!err) {
 		slot->state = SLOT_HELD;
+		if (!attach->returned)
+			spec_set_base(parent->graph->spec, slot->index, base->name);
 		removal_poke(base);
 		resize_queue(RESIZE_GEOMETRY, parent, parent->own_blocks, NULL, NULL);
 	}
@@ -254,8 +288,8 @@ static void attach_raise(void *arg, const struct err *err)
 
 	if (err)
 		reason = *err;
-	else
-		depths_with(slot->base, above, count, depths, &reason);
+	else if (depths_with(slot->base, above, count, depths, &reason) == 0)
+		check_size(parent, slot->index, slot->base, &reason);
 	for (unsigned i = count; i-- > 0 && reason.code == 0;) {
 		struct bdev *layer = above[i];
 

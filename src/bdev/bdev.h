@@ -53,8 +53,9 @@ struct bdev_geometry {
 	bool write_cache;              /* completed writes may be volatile until a flush */
 	bool rotational;
 	bool read_only;
-	uint32_t buf_align_bytes; /* memory alignment that data must have; 1: any. The core bounces
-	                           */
+	/* What this bdev's own submit can be given; not taken over from a base, where the core sees
+	 * to it for every request that comes down. */
+	uint32_t buf_align_bytes;            /* of memory; 1: any. The core bounces */
 	uint32_t max_transfer_blocks;        /* 0: any. The core splits */
 	uint32_t optimal_io_boundary_blocks; /* 0: none. Advice, shown to clients */
 	bool split_on_boundary; /* the core splits at optimal_io_boundary_blocks whatever has a
@@ -126,7 +127,7 @@ struct bdev_module {
 
 	/* Required with more than one base and for a backend; else the geometry of the base. Pure:
 	 * reads priv and in, writes out, which arrives as a copy of the first present base (or
-	 * zeroed). */
+	 * zeroed), without the limits of its submit. */
 	int (*geometry)(const struct bdev *bdev, const struct bdev_geometry_in *in,
 	        struct bdev_geometry *out, struct err *err);
 
@@ -334,7 +335,8 @@ void bdev_gone(struct bdev *bdev, const char *why);
 /*
  * Members that come and go while the bdev lives on. attach puts an unclaimed base into an empty
  * slot
- * (-EEXIST, -EPERM, -ELOOP, -EMLINK when it has too many layers of its own); the module decides
+ * (-EEXIST, -EPERM, -ELOOP, -EMLINK when it has too many layers of its own, -ENOSPC when with it the
+ * bdev would shrink); the module decides
  * when it uses it. detach runs base_lost, then takes the base out, which is unclaimed afterwards
  * and not offered again; -EOPNOTSUPP for a module without base_lost. bases[index] changes under
  * quiesce, and the size is derived again.
@@ -356,7 +358,8 @@ void bdev_for_each_waiting(
         void (*fn)(void *arg, const struct bdev_spec *spec, const char *missing), void *arg);
 /* Drops a waiting creation; -ENODEV if there is none of that name. */
 int bdev_waiting_cancel(const char *name);
-/* What it was created from. params is the head of its priv; bases are as they were asked for. */
+/* What it was created from. params is the head of its priv; bases are as they were asked for, or as
+ * attach and detach have left them (NULL: an empty slot). */
 const struct bdev_spec *bdev_get_spec(const struct bdev *bdev);
 
 int bdev_add_alias(struct bdev *bdev, const char *alias, struct err *err);

@@ -4,8 +4,6 @@
 #include <errno.h>
 #include <string.h>
 
-#define WRITE_CAPS (BIO_CAP(BIO_WRITE) | BIO_CAP(BIO_UNMAP) | BIO_CAP(BIO_WRITE_ZEROES))
-
 static void set_limits(struct bio_limits *limits, const struct bdev_geometry *g, bool check_range)
 {
 	uint32_t align = g->buf_align_bytes > 1 ? g->buf_align_bytes : 1;
@@ -28,9 +26,10 @@ static void set_limits(struct bio_limits *limits, const struct bdev_geometry *g,
 }
 
 /* On the loop, or before there is any bio. */
-static void set_loop(struct bdev_loop *bl, unsigned loop_id, const struct bdev_geometry *g,
+static void set_loop(const struct bdev *bdev, unsigned loop_id, const struct bdev_geometry *g,
         unsigned rank, bool check_range)
 {
+	struct bdev_loop *bl = &bdev->loops[loop_id];
 	struct bdev_slow *slow = bl->slow;
 	struct bio_limits *limits = &slow->limits;
 
@@ -39,7 +38,9 @@ static void set_loop(struct bdev_loop *bl, unsigned loop_id, const struct bdev_g
 	if (!g->write_cache)
 		bl->lacks &= ~BIO_CAP_FUA; /* whatever is complete is durable */
 	if (g->read_only)
-		bl->lacks |= WRITE_CAPS;
+		bl->lacks |= OPS_THAT_WRITE;
+	if (bdev->submit == bdev_pass_submit)
+		bl->lacks = 0; /* the base sees to what it can't do */
 	if (limits->address_mask || limits->max_transfer_blocks || limits->boundary_blocks ||
 	        limits->check_range)
 		bl->gate |= GATE_LIMITS;
@@ -75,7 +76,7 @@ void bdev_loops_create(struct bdev *bdev)
 			        CACHE_LINE_BYTES, align_up_u64(state_bytes, CACHE_LINE_BYTES));
 			BELLOWS_ASSERT(bl->state);
 		}
-		set_loop(bl, i, &bdev->geometry, bdev->rank, false);
+		set_loop(bdev, i, &bdev->geometry, bdev->rank, false);
 	}
 }
 
@@ -113,7 +114,7 @@ static void publish_on_loop(struct loop *loop, void *arg)
 {
 	const struct publish *p = arg;
 
-	set_loop(&p->bdev->loops[loop->id], loop->id, &p->geometry, p->rank, p->shrinks);
+	set_loop(p->bdev, loop->id, &p->geometry, p->rank, p->shrinks);
 }
 
 static void published(void *arg, const struct err *err)

@@ -190,6 +190,8 @@ struct bdev_spec *spec_copy(const struct bdev_spec *spec);
 void spec_take_params(struct bdev_spec *spec, const void *params);
 /* Frees the copy, and what its params point to, if it has any. */
 void spec_free(struct bdev_spec *spec);
+/* Another base stands in this slot; NULL: none. */
+void spec_set_base(struct bdev_spec *spec, unsigned index, const char *name);
 /* The given UUID, or one that is made up. */
 void spec_make_uuid(const struct bdev_spec *spec, struct bdev *const *bases, uuid_t out);
 

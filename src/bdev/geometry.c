@@ -179,6 +179,10 @@ int geometry_derive(const struct bdev *bdev, const struct bdev_geometry *bases, 
 	else
 		memset(out, 0, sizeof(*out));
 	out->why[0] = '\0';
+	/* A base's limits are kept by the base, whatever comes down to it. */
+	out->buf_align_bytes = 1;
+	out->max_transfer_blocks = 0;
+	out->split_on_boundary = false;
 	if (module->geometry) {
 		struct bdev_geometry_in in = {
 		        .bases = bases, .num_bases = bdev->num_bases, .own_blocks = own_blocks};

@@ -122,6 +122,6 @@ void bdev_stop(struct bdev_done done)
 	}
 	stop_timer.fire = too_late;
 	loop_timer_start(loop, &stop_timer,
-	        loop_now_ns(loop) + 2ULL * options.step_timeout_ms * NSEC_PER_MSEC);
+	        loop_now_ns(loop) + 2ULL * bdev_options()->step_timeout_ms * NSEC_PER_MSEC);
 	life_poke();
 }

@@ -166,7 +166,7 @@ static void test_step_hangs(void **state)
 		test_step_timeout(2000);
 		scripts[k].persist = PLAY_OK;
 		test_let_go(&scripts[k]);
-		test_turns(3);
+		test_rounds(3);
 		sizes_are(k, LAYERS, 100);
 		assert_int_equal(test_resize(layers[0], 200, &done), 0);
 		sizes_are(0, LAYERS, 200);
@@ -212,7 +212,7 @@ static void test_removed_meanwhile(void **state)
 				bdev_remove(layers[victim], test_done_init(&gone));
 			else
 				bdev_gone(layers[victim], "pulled");
-			test_turns(3);
+			test_rounds(3);
 			assert_int_equal(top.removed, 1);
 			assert_false(done.done);
 			scripts[k].persist = PLAY_OK;
@@ -233,7 +233,7 @@ static void test_removed_meanwhile(void **state)
 			wait_until(!bdev_find("l0"));
 			while (scripts[0].destroys == 0)
 				test_turn();
-			test_turns(3);
+			test_rounds(3);
 		}
 	}
 }
@@ -263,7 +263,7 @@ static void test_removed_before_its_turn(void **state)
 /* A creation that waits for its base, and one that is half done, while the base grows. */
 static void test_creation_meanwhile(void **state)
 {
-	struct script leaf = {.persist = PLAY_HANG}, pass = {0};
+	static struct script leaf = {.persist = PLAY_HANG}, pass = {0};
 	struct test_done done_examine;
 	struct resized done = {0};
 	struct err err;
@@ -287,7 +287,7 @@ static void test_creation_meanwhile(void **state)
 	assert_int_equal(err.code, 0);
 	spec.bases = &base;
 	spec.name = "part";
-	struct script part = {0};
+	static struct script part = {0};
 	struct bdev *made;
 
 	test_let_go(&leaf);
@@ -312,7 +312,7 @@ static void created(void *arg, struct bdev *bdev, const struct err *err)
 /* The base changes while a bdev on it comes online: it follows before anybody sees it. */
 static void test_base_grows_under_a_creation(void **state)
 {
-	struct script slow = {.online = PLAY_HANG};
+	static struct script slow = {.online = PLAY_HANG};
 	struct resized done;
 	struct bdev *l = test_leaf_make("leaf", 100, NULL);
 	struct {

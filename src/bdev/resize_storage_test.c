@@ -23,7 +23,7 @@ static const char *problem(void)
 
 static void test_growth_is_taken_up(void **state)
 {
-	struct script pass_script = {0};
+	static struct script pass_script = {0};
 	struct holder top = {.told = BDEV_TOLD};
 	struct resized done;
 	struct bdev *leaf = test_leaf_make("leaf", 100, NULL);
@@ -45,7 +45,7 @@ static void test_growth_is_taken_up(void **state)
 /* Refused growth is remembered, shown, and taken up when the reason is gone. */
 static void test_refused_growth_comes_later(void **state)
 {
-	struct script pass_script = {.may_resize_refuses = true};
+	static struct script pass_script = {.may_resize_refuses = true};
 	struct resized done;
 	struct bdev *leaf = test_leaf_make("leaf", 100, NULL);
 	struct bdev *pass = test_make(&test_pass, "pass", &pass_script, "leaf", NULL);
@@ -63,7 +63,7 @@ static void test_refused_growth_comes_later(void **state)
 
 static void test_shrinkage_asks_nobody(void **state)
 {
-	struct script leaf_script = {0}, pass_script = {.may_resize_refuses = true};
+	static struct script leaf_script = {0}, pass_script = {.may_resize_refuses = true};
 	struct holder top = {.told = BDEV_TOLD, .clients = 2};
 	struct resized done;
 	struct bdev *leaf = test_leaf_make("leaf", 100, &leaf_script);
@@ -93,7 +93,8 @@ static void test_shrinkage_asks_nobody(void **state)
 /* What can't be written or waited for doesn't keep a fact from being shown. */
 static void test_shrinkage_goes_on(void **state)
 {
-	struct script leaf_script = {.persist = PLAY_FAIL}, pass_script = {.persist = PLAY_HANG};
+	static struct script leaf_script = {.persist = PLAY_FAIL},
+	                     pass_script = {.persist = PLAY_HANG};
 	struct resized done;
 	struct bdev *leaf = test_leaf_make("leaf", 100, &leaf_script);
 	struct bdev *pass = test_make(&test_pass, "pass", &pass_script, "leaf", NULL);
@@ -133,7 +134,7 @@ static void test_hold_gives_way(void **state)
 /* With redundancy: the base that has become too small is let go of; the rest lives on. */
 static void test_redundant_layer_drops_the_base(void **state)
 {
-	struct script min_script = {.geometry_min_blocks = 90}, pass_script = {0};
+	static struct script min_script = {.geometry_min_blocks = 90}, pass_script = {0};
 	struct holder top = {.told = BDEV_TOLD};
 	struct resized done;
 	struct bdev *a = test_leaf_make("a", 100, NULL);
@@ -162,7 +163,7 @@ static void test_redundant_layer_drops_the_base(void **state)
 /* Without: it goes, with all above it; what is below stays. */
 static void test_other_layer_goes(void **state)
 {
-	struct script sum_script = {.geometry_min_blocks = 180}, leaf_script = {0};
+	static struct script sum_script = {.geometry_min_blocks = 180}, leaf_script = {0};
 	struct holder top = {0}, low = {.told = BDEV_TOLD};
 	struct resized done;
 	struct bdev *a = test_leaf_make("a", 100, &leaf_script);

@@ -12,7 +12,7 @@ static struct bdev *blocks_are(struct bdev *bdev, uint64_t blocks)
 
 static void test_grow_through_six_layers(void **state)
 {
-	struct script leaf = {0}, pass = {0};
+	static struct script leaf = {0}, pass = {0};
 	struct holder top = {.told = BDEV_TOLD, .clients = 3}, low = {.told = BDEV_CANNOT_TELL};
 	struct resized done;
 	struct bdev *l0 = test_leaf_make("l0", 100, &leaf), *l5;
@@ -131,7 +131,7 @@ static void test_wishes_that_make_no_sense(void **state)
 
 static void test_dry_run_has_no_effect(void **state)
 {
-	struct script script = {0};
+	static struct script script = {0};
 	struct holder top = {.agrees = true};
 	struct resized done;
 	struct bdev *leaf = test_leaf_make("leaf", 100, &script);
@@ -163,7 +163,7 @@ static void test_dry_run_has_no_effect(void **state)
 
 static void test_refusals(void **state)
 {
-	struct script pass_script = {0};
+	static struct script pass_script = {0};
 	struct holder top = {0}, low = {.agrees = true};
 	struct resized done;
 	struct bdev *leaf = test_leaf_make("leaf", 100, NULL);
@@ -196,7 +196,7 @@ static void test_refusals(void **state)
 
 static void test_agreed_shrink(void **state)
 {
-	struct script leaf_script = {0}, pass_script = {0};
+	static struct script leaf_script = {0}, pass_script = {0};
 	struct holder top = {.agrees = true, .told = BDEV_TOLD},
 	              bystander = {.closes_when_asked = true};
 	struct resized done;
@@ -254,7 +254,7 @@ static void test_hold(void **state)
 /* A bdev in the middle whose size a user chooses: within its base, and its parent follows. */
 static void test_part_and_its_base(void **state)
 {
-	struct script part = {0};
+	static struct script part = {0};
 	struct holder top = {.agrees = true};
 	struct resized done;
 	struct bdev *leaf = test_leaf_make("leaf", 100, NULL);
@@ -299,7 +299,7 @@ static void test_queue_is_in_order(void **state)
 /* Opened between the question and the new size: asked again, or not told what it has seen. */
 static void test_holder_that_comes_late(void **state)
 {
-	struct script pass_script = {.persist = PLAY_HANG};
+	static struct script pass_script = {.persist = PLAY_HANG};
 	struct holder late = {0}, seen = {0};
 	struct resized done = {0};
 	struct bdev *leaf = test_leaf_make("leaf", 100, NULL);
@@ -348,10 +348,10 @@ static void test_told_exactly_once(void **state)
 	test_open(&quick, leaf, false, "quick");
 	bdev_resize(leaf, 200, test_resize_done, &done);
 	wait_until(slow.tell && leaves.tell && quick.resized);
-	test_turns(5);
+	test_rounds(5);
 	assert_false(done.done);
 	test_close(&leaves);
-	test_turns(5);
+	test_rounds(5);
 	assert_false(done.done);
 	test_answer(&slow);
 	wait_until(done.done);

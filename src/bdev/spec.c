@@ -76,6 +76,14 @@ void spec_free(struct bdev_spec *spec)
 	free(spec);
 }
 
+void spec_set_base(struct bdev_spec *spec, unsigned index, const char *name)
+{
+	char **bases = (char **)(uintptr_t)spec->bases;
+
+	free(bases[index]);
+	bases[index] = name ? xstrdup(name) : NULL;
+}
+
 static int check_bases(const struct bdev_spec *spec, struct err *err)
 {
 	const struct bdev_module *module = spec->module;

@@ -65,6 +65,9 @@ static const char intro[] =
         "Parameters are strict: an unknown name, a wrong type, `null` or a missing required one\n"
         "is an error that names it. Integers go up to 2^63-1 and may be written as `6.5e4`.\n"
         "\n"
+        "Some options and methods exist so that configurations of other servers load; each of\n"
+        "them says that it has no effect. They are saved again.\n"
+        "\n"
         "Errors carry a code and a sentence. A code above -4096 is a negative errno, and the\n"
         "sentence begins with its text; -1 also stands for a method that may not be called in the\n"
         "present state. -32601: no such method; -32602, -32603: parameters that can't be decoded,\n"
@@ -181,7 +184,7 @@ static void put_method(void (*put)(const char *text), const struct rpc_entry *en
 		put("No parameters.\n\n");
 	if (m->flags & RPC_RELAXED)
 		put("Unknown parameters are ignored.\n\n");
-	put_text(put, "Result: %s.\n\n", m->result_help ? m->result_help : "true");
+	put_text(put, "Result: %s\n\n", m->result_help ? m->result_help : "true");
 }
 
 void rpc_dump_docs(void (*put)(const char *text))

@@ -45,20 +45,19 @@ void rpc_state_set(enum rpc_state new_state)
 
 static void add_entry(const struct rpc_method *method, const char *module)
 {
-	if (!method)
-		return;
 	entries = xrealloc(entries, (num_entries + 1) * sizeof(*entries));
 	entries[num_entries++] = (struct rpc_entry){.method = method, .module = module};
 }
 
 /* A module's own method takes the place of the generated one of that name. */
-static void add_generated(const struct rpc_method *method, const struct bdev_module *module)
+static bool has_own(const struct bdev_module *module, const char *action)
 {
-	for (const struct rpc_method *m = module->methods; m && m->name; m++) {
-		if (strcmp(m->name, method->name) == 0)
-			return;
-	}
-	add_entry(method, module->name);
+	autofree char *name = xasprintf("bdev_%s_%s", module->name, action);
+
+	for (const struct rpc_method *m = module->methods; m && m->name; m++)
+		if (strcmp(m->name, name) == 0)
+			return true;
+	return module->no_generated_methods;
 }
 
 static int compare_entries(const void *a, const void *b)
@@ -80,10 +79,10 @@ static void build_index(void)
 	while ((module = bdev_module_next(module))) {
 		for (const struct rpc_method *m = module->methods; m && m->name; m++)
 			add_entry(m, module->name);
-		if (!module->no_generated_methods) {
-			add_generated(rpc_generate_create(module), module);
-			add_generated(rpc_generate_delete(module), module);
-		}
+		if (!has_own(module, "create"))
+			add_entry(rpc_generate_create(module), module->name);
+		if (!has_own(module, "delete"))
+			add_entry(rpc_generate_delete(module), module->name);
 	}
 	qsort(entries, num_entries, sizeof(*entries), compare_entries);
 	for (size_t i = 1; i < num_entries; i++) {

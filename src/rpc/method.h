@@ -32,8 +32,7 @@ static inline unsigned rpc_method_states(const struct rpc_method *method)
 enum rpc_state rpc_state(void);
 void rpc_state_set(enum rpc_state state);
 
-/* The generated methods of a module: create and delete; NULL when it has its own. They live as long
- * as the process. */
+/* Makes up a method of a module; it lives as long as the process. */
 const struct rpc_method *rpc_generate_create(const struct bdev_module *module);
 const struct rpc_method *rpc_generate_delete(const struct bdev_module *module);
 /* [{"method","params"}...] that recreates a bdev of this module, from params in the form that

@@ -14,6 +14,7 @@
 #include <cmocka.h>
 
 #include "bdev/bdev.h"
+#include "rpc/rpc.h"
 #include "tests/lib/inproc.h"
 #include "tests/lib/rpc_client.h"
 #include "tests/lib/test_modules.h"
@@ -180,6 +181,380 @@ static void a_subscriber_that_does_not_read_is_disconnected(void **state)
 	close(other);
 }
 
+/* ---- statistics -------------------------------------------------------------------------------
+ */
+
+#define READS 5
+#define READ_BLOCKS 8
+
+struct reading {
+	struct bdev_handle *handle;
+	struct bio bio;
+	struct iovec iov;
+	unsigned left;
+	bool done;
+	char data[READ_BLOCKS * 512];
+};
+
+static void never_resized(struct bdev_handle *handle, uint64_t old_blocks, uint64_t new_blocks,
+        struct bdev_tell *tell)
+{
+	(void)handle;
+	(void)old_blocks;
+	(void)new_blocks;
+	bdev_told(tell, BDEV_NOBODY, 0);
+}
+
+static void never_removed(struct bdev_handle *handle)
+{
+	(void)handle;
+}
+
+static const struct bdev_holder_ops reader_ops = {
+        .kind = "test", .resized = never_resized, .removed = never_removed};
+
+static void read_next(struct bio *bio)
+{
+	struct reading *r = bio->arg;
+
+	assert_int_equal(bio->status, 0);
+	if (!r->left--) {
+		bdev_close(r->handle);
+		r->done = true;
+		return;
+	}
+	r->iov = (struct iovec){.iov_base = r->data, .iov_len = sizeof(r->data)};
+	bio_init(bio, BIO_READ, &r->iov, 1, READ_BLOCKS, read_next, r);
+	bio_submit(r->handle, bio, 0);
+}
+
+static void start_reading(void *arg)
+{
+	struct reading *r = arg;
+	struct err err = ERR_NONE;
+
+	if (bdev_open(bdev_find("S0"), false, &reader_ops, "test reader", r, &r->handle, &err))
+		fail_msg("%s", err.text);
+	r->left = READS;
+	r->bio.arg = r;
+	r->bio.status = 0;
+	read_next(&r->bio);
+}
+
+static void is_done(void *arg)
+{
+	bool **flags = arg;
+
+	*flags[1] = *flags[0];
+}
+
+static void do_reads(void)
+{
+	struct reading r = {0};
+	bool done = false, *flags[] = {&r.done, &done};
+
+	inproc_run(start_reading, &r);
+	while (!done)
+		inproc_run(is_done, flags);
+}
+
+static json_int_t number(const json_t *object, const char *key)
+{
+	const json_t *value = json_object_get(object, key);
+
+	if (!json_is_integer(value))
+		fail_msg("no number %s", key);
+	return json_integer_value(value);
+}
+
+static void create_s0(void)
+{
+	inproc_ok("bdev_plain_create", "{'name': 'S0', 'num_blocks': 1000, 'block_size': 512}");
+}
+
+static void iostat_counts(void **state)
+{
+	json_t *result, *row;
+
+	(void)state;
+	create_s0();
+	inproc_ok("bdev_plain_create", "{'name': 'S1', 'num_blocks': 10, 'block_size': 512}");
+	do_reads();
+	result = inproc_result("bdev_get_iostat", "{'names': ['S0'], 'per_channel': false}");
+	assert_true(number(result, "tick_rate") > 0 && number(result, "ticks") > 0);
+	row = json_array_get(json_object_get(result, "bdevs"), 0);
+	assert_string_equal(json_string_value(json_object_get(row, "name")), "S0");
+	assert_int_equal(number(row, "num_read_ops"), READS);
+	assert_int_equal(number(row, "bytes_read"), READS * READ_BLOCKS * 512);
+	assert_int_equal(number(row, "num_write_ops"), 0);
+	assert_int_equal(number(row, "min_write_latency_ticks"), 0);
+	assert_true(number(row, "max_read_latency_ticks") >= number(row, "min_read_latency_ticks"));
+	assert_int_equal(json_object_size(json_object_get(row, "io_error")), 0);
+	json_decref(result);
+	result = inproc_result(
+	        "bdev_get_iostat", "{'names': ['S0'], 'per_channel': true, 'reset_mode': 'all'}");
+	assert_string_equal(json_string_value(json_object_get(result, "name")), "S0");
+	assert_int_equal(json_array_size(json_object_get(result, "channels")), 3);
+	row = json_array_get(json_object_get(result, "channels"), 0);
+	assert_int_equal(number(row, "thread_id"), 0);
+	assert_int_equal(number(row, "num_read_ops"), READS);
+	json_decref(result);
+	result = inproc_result("bdev_get_iostat", NULL);
+	assert_int_equal(json_array_size(json_object_get(result, "bdevs")), 2);
+	row = json_array_get(json_object_get(result, "bdevs"), 0);
+	assert_int_equal(number(row, "num_read_ops"), 0);
+	json_decref(result);
+	inproc_error(-EINVAL, "exactly one", "bdev_get_iostat", "{'per_channel': true}");
+	inproc_error(-ENODEV, "nope", "bdev_get_iostat", "{'names': ['S0', 'nope']}");
+	inproc_error(RPC_INTERNAL_ERROR, "'name' is unknown", "bdev_get_iostat", "{'name': 'S0'}");
+	inproc_ok("bdev_reset_iostat", "{'name': 'S0'}");
+	inproc_ok("bdev_reset_iostat", "{'mode': 'maxmin'}");
+	inproc_error(-ENODEV, "nope", "bdev_reset_iostat", "{'name': 'nope'}");
+	inproc_ok("bdev_plain_delete", "{'name': 'S0'}");
+	inproc_ok("bdev_plain_delete", "{'name': 'S1'}");
+}
+
+static void histograms_count(void **state)
+{
+	json_t *result, *counts, *count;
+	json_int_t sum = 0, buckets;
+	size_t i;
+
+	(void)state;
+	create_s0();
+	inproc_error(-ENOMEM, "", "bdev_get_histogram", "{'name': 'S0'}");
+	inproc_error(-ENODEV, "", "bdev_get_histogram", "{'name': 'nope'}");
+	inproc_error(-ENODEV, "", "bdev_enable_histogram", "{'name': 'nope', 'enable': true}");
+	inproc_error(RPC_INTERNAL_ERROR, "zz", "bdev_enable_histogram",
+	        "{'name': 'S0', 'enable': true, 'opc': 'zz'}");
+	inproc_ok("bdev_enable_histogram", "{'name': 'S0', 'enable': true}");
+	do_reads();
+	result = inproc_result("bdev_get_histogram", "{'name': 'S0'}");
+	assert_int_equal(number(result, "granularity"), 7);
+	assert_int_equal(number(result, "tsc_rate"), NSEC_PER_SEC);
+	/* Whole ranges of 2^7 counters of 8 bytes, in base64. */
+	buckets = (number(result, "max_range") - number(result, "min_range") + 1) * 128;
+	assert_int_equal(json_string_length(json_object_get(result, "histogram")),
+	        (buckets * 8 + 2) / 3 * 4);
+	json_decref(result);
+	result =
+	        inproc_result("bdev_get_histogram_borders", "{'name': 'S0', 'borders': [10, 100]}");
+	counts = json_object_get(result, "borders_count");
+	assert_int_equal(json_array_size(counts), 3);
+	json_array_foreach (counts, i, count)
+		sum += json_integer_value(count);
+	assert_int_equal(sum, READS);
+	json_decref(result);
+	inproc_error(-EINVAL, "ascend", "bdev_get_histogram_borders",
+	        "{'name': 'S0', 'borders': [10, 10]}");
+	inproc_ok("bdev_enable_histogram", "{'name': 'S0', 'enable': false}");
+	inproc_error(-ENOMEM, "", "bdev_get_histogram", "{'name': 'S0'}");
+	inproc_ok("bdev_plain_delete", "{'name': 'S0'}");
+}
+
+/* ---- resize -----------------------------------------------------------------------------------
+ */
+
+static json_int_t blocks_of(const char *name)
+{
+	json_t *list = inproc_result("bdev_get_bdevs", "{'name': '%s'}", name);
+	json_int_t blocks = number(json_array_get(list, 0), "num_blocks");
+
+	json_decref(list);
+	return blocks;
+}
+
+static void sizes_are_said_in_several_ways(void **state)
+{
+	static const struct {
+		const char *params;
+		json_int_t blocks;
+	} good[] = {
+	        {"'num_blocks': 2048", 2048},
+	        {"'size_bytes': 2097152", 4096},
+	        {"'size': '4MiB'", 8192},
+	        {"'size': '+1M'", 10240},
+	        {"'size': '+0'", 10240},
+	};
+	static const struct {
+		const char *params;
+		int code;
+	} bad[] = {
+	        {"'num_blocks': 0", -EINVAL},
+	        {"'size_bytes': 1000", -EINVAL},
+	        {"'size_bytes': 1024, 'num_blocks': 2", RPC_INVALID_PARAMS},
+	        {"'num_blocks': 9223372036854775807", -EINVAL},
+	        {"'size': '-1T'", -EINVAL},
+	        {"'size': '+8E'", -EINVAL},
+	        {"'size': 'much'", -EINVAL},
+	        {"'size': ''", -EINVAL},
+	        {"'size': '--1G'", -EINVAL},
+	        {"'size': '0'", -EINVAL},
+	};
+
+	(void)state;
+	create_s0();
+	for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
+		inproc_ok("bdev_resize", "{'name': 'S0', %s}", good[i].params);
+		assert_int_equal(blocks_of("S0"), good[i].blocks);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		inproc_error(bad[i].code, "", "bdev_resize", "{'name': 'S0', %s}", bad[i].params);
+		inproc_error(bad[i].code, "", "bdev_get_resize_plan", "{'name': 'S0', %s}",
+		        bad[i].params);
+	}
+	inproc_error(RPC_INVALID_PARAMS, "exactly one", "bdev_resize", "{'name': 'S0'}");
+	inproc_error(-ENODEV, "nope", "bdev_resize", "{'name': 'nope', 'num_blocks': 5}");
+	assert_int_equal(blocks_of("S0"), 10240);
+	inproc_ok("bdev_plain_delete", "{'name': 'S0'}");
+}
+
+static void resizes_report_every_layer(void **state)
+{
+	json_t *result, *layer;
+
+	(void)state;
+	create_s0();
+	inproc_ok("bdev_through_create", "{'name': 'T0', 'base_bdev_name': 'S0'}");
+	result = inproc_result("bdev_get_resize_plan", "{'name': 'S0', 'num_blocks': 3000}");
+	assert_true(json_is_true(json_object_get(result, "possible")));
+	assert_true(json_is_null(json_object_get(result, "reason")));
+	assert_int_equal(json_array_size(json_object_get(result, "layers")), 2);
+	json_decref(result);
+	assert_int_equal(blocks_of("T0"), 1000);
+
+	result = inproc_result("bdev_resize", "{'name': 'S0', 'num_blocks': 3000}");
+	assert_int_equal(json_array_size(json_object_get(result, "layers")), 2);
+	assert_true(number(result, "duration_us") >= 0);
+	layer = json_array_get(json_object_get(result, "layers"), 1);
+	assert_string_equal(json_string_value(json_object_get(layer, "name")), "T0");
+	assert_int_equal(number(layer, "old_blocks"), 1000);
+	assert_int_equal(number(layer, "new_blocks"), 3000);
+	assert_int_equal(number(layer, "block_size"), 512);
+	assert_true(json_is_true(json_object_get(layer, "published")));
+	assert_true(json_is_string(json_object_get(layer, "why")));
+	assert_int_equal(number(layer, "told"), 0);
+	assert_int_equal(number(layer, "cannot_tell"), 0);
+	json_decref(result);
+	assert_int_equal(blocks_of("T0"), 3000);
+
+	inproc_error(-EINVAL, "T0", "bdev_resize", "{'name': 'T0', 'num_blocks': 5000}");
+	inproc_ok("bdev_set_resize_policy", "{'name': 'T0', 'policy': 'hold'}");
+	inproc_error(-EBUSY, "T0", "bdev_resize", "{'name': 'S0', 'num_blocks': 2000}");
+	result = inproc_result("bdev_get_resize_plan", "{'name': 'S0', 'num_blocks': 2000}");
+	assert_true(json_is_false(json_object_get(result, "possible")));
+	assert_int_equal(number(result, "code"), -EBUSY);
+	assert_non_null(strstr(json_string_value(json_object_get(result, "reason")), "T0"));
+	json_decref(result);
+	inproc_ok("bdev_resize", "{'name': 'S0', 'num_blocks': 4000}");
+	assert_int_equal(blocks_of("T0"), 3000);
+	inproc_ok("bdev_set_resize_policy", "{'name': 'T0', 'policy': 'follow'}");
+	inproc_error(
+	        -ENODEV, "nope", "bdev_set_resize_policy", "{'name': 'nope', 'policy': 'hold'}");
+	inproc_error(RPC_INVALID_PARAMS, "policy", "bdev_set_resize_policy",
+	        "{'name': 'T0', 'policy': 'maybe'}");
+	inproc_ok("bdev_plain_delete", "{'name': 'S0'}");
+}
+
+/* ---- the whole --------------------------------------------------------------------------------
+ */
+
+static void trees_show_who_stands_on_whom(void **state)
+{
+	json_t *tree, *root, *above, *waiting;
+
+	(void)state;
+	create_s0();
+	inproc_ok("bdev_through_create", "{'name': 'T0', 'base_bdev_name': 'S0'}");
+	inproc_ok("bdev_through_create", "{'name': 'T1', 'base_bdev_name': 'later'}");
+	tree = inproc_result("bdev_get_tree", NULL);
+	assert_int_equal(json_array_size(json_object_get(tree, "bdevs")), 1);
+	root = json_array_get(json_object_get(tree, "bdevs"), 0);
+	assert_string_equal(json_string_value(json_object_get(root, "name")), "S0");
+	assert_string_equal(json_string_value(json_object_get(root, "module")), "plain");
+	assert_true(json_is_true(json_object_get(root, "claimed")));
+	assert_string_equal(json_string_value(json_object_get(root, "policy")), "follow");
+	above = json_array_get(json_object_get(root, "above"), 0);
+	assert_string_equal(json_string_value(json_object_get(above, "name")), "T0");
+	assert_string_equal(
+	        json_string_value(json_array_get(json_object_get(above, "bases"), 0)), "S0");
+	assert_int_equal(number(above, "num_blocks"), 1000);
+	waiting = json_array_get(json_object_get(tree, "waiting"), 0);
+	assert_string_equal(json_string_value(json_object_get(waiting, "name")), "T1");
+	assert_string_equal(json_string_value(json_object_get(waiting, "missing")), "later");
+	json_decref(tree);
+	inproc_ok("bdev_through_delete", "{'name': 'T1'}");
+	inproc_ok("bdev_plain_delete", "{'name': 'S0'}");
+	inproc_error(RPC_INVALID_PARAMS, "", "bdev_get_tree", "{}");
+}
+
+static void set_problem(void *arg)
+{
+	bdev_set_problem(bdev_find("S0"), "test", arg, "look at it");
+}
+
+static void problems_say_what_to_do(void **state)
+{
+	json_t *list, *problem;
+
+	(void)state;
+	create_s0();
+	list = inproc_result("bdev_get_problems", NULL);
+	assert_int_equal(json_array_size(list), 0);
+	json_decref(list);
+	inproc_run(set_problem, "it is broken");
+	list = inproc_result("bdev_get_problems", NULL);
+	problem = json_array_get(list, 0);
+	assert_string_equal(json_string_value(json_object_get(problem, "bdev")), "S0");
+	assert_string_equal(json_string_value(json_object_get(problem, "key")), "test");
+	assert_string_equal(json_string_value(json_object_get(problem, "text")), "it is broken");
+	assert_string_equal(json_string_value(json_object_get(problem, "action")), "look at it");
+	json_decref(list);
+	inproc_run(set_problem, NULL);
+	list = inproc_result("bdev_get_problems", NULL);
+	assert_int_equal(json_array_size(list), 0);
+	json_decref(list);
+	inproc_ok("bdev_plain_delete", "{'name': 'S0'}");
+}
+
+static void notifications_are_kept(void **state)
+{
+	json_t *list, *last;
+	json_int_t next;
+
+	(void)state;
+	list = inproc_result("notify_get_types", NULL);
+	assert_int_equal(json_array_size(list), 3);
+	json_decref(list);
+	create_s0();
+	list = inproc_result("notify_get_notifications", NULL);
+	last = json_array_get(list, json_array_size(list) - 1);
+	assert_string_equal(json_string_value(json_object_get(last, "type")), "bdev_register");
+	assert_string_equal(json_string_value(json_object_get(last, "ctx")), "S0");
+	next = number(last, "id") + 1;
+	json_decref(list);
+	list = inproc_result("notify_get_notifications", "{'id': %lld}", (long long)next);
+	assert_int_equal(json_array_size(list), 0);
+	json_decref(list);
+	inproc_ok("bdev_resize", "{'name': 'S0', 'num_blocks': 2000}");
+	inproc_ok("bdev_plain_delete", "{'name': 'S0'}");
+	list = inproc_result("notify_get_notifications", "{'id': %lld, 'max': 1}", (long long)next);
+	assert_int_equal(json_array_size(list), 1);
+	assert_string_equal(
+	        json_string_value(json_object_get(json_array_get(list, 0), "type")), "bdev_resize");
+	json_decref(list);
+	inproc_error(RPC_INVALID_PARAMS, "", "notify_get_notifications", "{'x': 1}");
+}
+
+static void examining_answers(void **state)
+{
+	(void)state;
+	inproc_ok("bdev_wait_for_examine", NULL);
+	inproc_error(RPC_INVALID_PARAMS, "", "bdev_wait_for_examine", "{}");
+	inproc_error(-EINVAL, "", "bdev_examine", "{'name': 'S0'}");
+	inproc_error(RPC_INVALID_PARAMS, "name", "bdev_examine", "{}");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -187,6 +562,14 @@ int main(void)
 	        cmocka_unit_test(bdevs_are_listed_member_by_member),
 	        cmocka_unit_test(events_are_pushed_until_unsubscribed),
 	        cmocka_unit_test(a_subscriber_that_does_not_read_is_disconnected),
+	        cmocka_unit_test(iostat_counts),
+	        cmocka_unit_test(histograms_count),
+	        cmocka_unit_test(sizes_are_said_in_several_ways),
+	        cmocka_unit_test(resizes_report_every_layer),
+	        cmocka_unit_test(trees_show_who_stands_on_whom),
+	        cmocka_unit_test(problems_say_what_to_do),
+	        cmocka_unit_test(notifications_are_kept),
+	        cmocka_unit_test(examining_answers),
 	};
 
 	test_modules_link();

@@ -30,6 +30,13 @@ struct client {
 	char in[RECV_BYTES];
 };
 
+static struct {
+	void (*done)(void *arg);
+	void *arg;
+	struct loop_timer deadline;
+	bool on;
+} drain;
+
 static struct list clients = LIST_INIT(clients);
 static unsigned num_clients;
 static struct loop_listener *listener;
@@ -58,6 +65,15 @@ static void drop_out(struct client *client)
 	}
 }
 
+static void drain_check(void)
+{
+	if (!drain.on || num_clients)
+		return;
+	drain.on = false;
+	loop_timer_stop(control(), &drain.deadline);
+	drain.done(drain.arg);
+}
+
 /* Lets go of the socket when nothing uses it any more. */
 static void finish_close(struct client *client)
 {
@@ -69,6 +85,7 @@ static void finish_close(struct client *client)
 	list_remove(&client->link);
 	num_clients--;
 	rpc_connection_put(&client->connection);
+	drain_check();
 }
 
 static void on_resume(struct loop_task *task);
@@ -158,12 +175,12 @@ static void go_on(struct client *client)
 	if (client->in_pos < client->in_len)
 		client->in_pos += rpc_connection_feed(
 		        connection, client->in + client->in_pos, client->in_len - client->in_pos);
-	if (connection->bad_input) {
+	if (connection->bad_input || drain.on) {
 		client->at_end = true;
 		client->in_pos = client->in_len;
 	}
-	if (client->at_end && client->in_pos == client->in_len && !connection->requests &&
-	        list_empty(&client->out))
+	if (client->at_end && client->in_pos == client->in_len &&
+	        (!connection->requests || drain.on) && list_empty(&client->out))
 		rpc_connection_close(connection);
 	if (!client->receiving && !client->at_end && client->in_pos == client->in_len &&
 	        !rpc_connection_blocked(connection)) {
@@ -258,6 +275,26 @@ void rpc_server_close(void)
 
 	list_for_each_safe (client, next, &clients, link)
 		rpc_connection_close(&client->connection);
+}
+
+static void drain_late(struct loop_timer *timer)
+{
+	(void)timer;
+	rpc_server_close();
+}
+
+void rpc_server_drain(void (*done)(void *arg), void *arg)
+{
+	struct client *client;
+
+	drain.done = done;
+	drain.arg = arg;
+	drain.on = true;
+	drain.deadline.fire = drain_late;
+	loop_timer_start(control(), &drain.deadline, loop_now_ns(control()) + RPC_DRAIN_NS);
+	list_for_each (client, &clients, link)
+		schedule(client);
+	drain_check();
 }
 
 void rpc_server_pause(bool paused)

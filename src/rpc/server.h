@@ -22,6 +22,10 @@ int rpc_server_listen(const char *path, struct err *err) must_check;
 void rpc_server_stop_listening(void);
 /* Closes all connections; what is queued is dropped. */
 void rpc_server_close(void);
+/* Takes no more requests; closes each connection when what is queued is sent, all of them after
+ * RPC_DRAIN_NS; then done. */
+#define RPC_DRAIN_NS (1 * NSEC_PER_SEC)
+void rpc_server_drain(void (*done)(void *arg), void *arg);
 /* No request is taken until it is false again; connections are accepted, and wait. */
 void rpc_server_pause(bool paused);
 
@@ -67,7 +71,9 @@ void rpc_start(const struct rpc_options *options, rpc_done_fn done, void *arg);
 /* The program ends: no new connections; then every subsystem that has a stop slot lets go of its
  * clients, those that depend on others first; then done. Answers still go out. */
 void rpc_begin_stop(void (*done)(void *arg), void *arg);
-/* Stops listening, closes what is left; after it the loops may stop. */
+/* Lets the last answers leave, closes the connections, then done. */
+void rpc_finish_stop(void (*done)(void *arg), void *arg);
+/* The same at once. After either the loops may stop. */
 void rpc_stop(void);
 
 /* For programs without a server: reads the file (so: before loops_run) and runs both passes, on

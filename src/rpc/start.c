@@ -11,6 +11,11 @@
 /* Long enough for an answer to leave before the signal that ends the process. */
 #define SIGNAL_DELAY_NS (20 * NSEC_PER_MSEC)
 
+/* The kernel may hold the socket of a process that was killed for a moment; who restarts it at once
+ * shall not fail for that. */
+#define LISTEN_TRIES 20
+#define LISTEN_RETRY_NS (50 * NSEC_PER_MSEC)
+
 struct waiter {
 	struct rpc_request *request;
 	struct list link;
@@ -23,7 +28,8 @@ static struct {
 	struct rpc_request *start_request; /* of framework_start_init */
 	struct list waiters;               /* of framework_wait_init */
 	bool started;
-	struct loop_timer signal_timer;
+	struct loop_timer signal_timer, listen_timer;
+	unsigned listen_tries;
 	int signum;
 } app = {.waiters = LIST_INIT(app.waiters)};
 
@@ -67,22 +73,43 @@ static void begin_runtime(void)
 		start_done(&none);
 }
 
-static void startup_done(void *arg, const struct err *result)
-{
-	struct err err = *result;
+static void listen_again(struct loop_timer *timer);
 
-	(void)arg;
-	if (!err.code && app.options.socket_path) {
+static void listen_and_go_on(void)
+{
+	struct err err = ERR_NONE;
+
+	if (app.options.socket_path) {
 		rpc_server_pause(!app.options.wait_for_rpc);
 		(void)!rpc_server_listen(app.options.socket_path, &err);
 	}
-	if (err.code)
+	if (err.code == -EADDRINUSE && app.listen_tries++ < LISTEN_TRIES) {
+		app.listen_timer.fire = listen_again;
+		loop_timer_start(
+		        loop_self(), &app.listen_timer, loop_now_ns(loop_self()) + LISTEN_RETRY_NS);
+	} else if (err.code) {
 		start_done(&err);
-	else if (!app.options.wait_for_rpc)
+	} else if (!app.options.wait_for_rpc) {
 		begin_runtime();
-	else
+	} else {
 		log_notice("rpc", "waiting for framework_start_init on %s",
 		        app.options.socket_path ? app.options.socket_path : "no socket");
+	}
+}
+
+static void listen_again(struct loop_timer *timer)
+{
+	(void)timer;
+	listen_and_go_on();
+}
+
+static void startup_done(void *arg, const struct err *err)
+{
+	(void)arg;
+	if (err->code)
+		start_done(err);
+	else
+		listen_and_go_on();
 }
 
 void rpc_start(const struct rpc_options *options, rpc_done_fn done, void *arg)
@@ -93,6 +120,7 @@ void rpc_start(const struct rpc_options *options, rpc_done_fn done, void *arg)
 	app.done = done;
 	app.arg = arg;
 	app.started = false;
+	app.listen_tries = 0;
 	rpc_state_set(RPC_STARTUP);
 	if (options->config)
 		rpc_config_run(options->config, options->ignore_config_errors, startup_done, NULL);
@@ -134,11 +162,20 @@ void rpc_begin_stop(void (*done)(void *arg), void *arg)
 	stop_next(NULL);
 }
 
+void rpc_finish_stop(void (*done)(void *arg), void *arg)
+{
+	loop_timer_stop(loop_self(), &app.signal_timer);
+	loop_timer_stop(loop_self(), &app.listen_timer);
+	rpc_server_stop_listening();
+	rpc_server_drain(done, arg);
+}
+
 void rpc_stop(void)
 {
 	rpc_server_stop_listening();
 	rpc_server_close();
 	loop_timer_stop(loop_self(), &app.signal_timer);
+	loop_timer_stop(loop_self(), &app.listen_timer);
 }
 
 void rpc_load_config_file(const char *path, rpc_done_fn done, void *arg)

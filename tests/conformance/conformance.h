@@ -32,8 +32,8 @@ struct stack {
 	struct disk *disks[BDEVS_MAX];
 };
 
-/* Starts the daemon with the bases, and makes the bdevs. */
-struct stack *stack_start(const struct subject *subject);
+/* Starts the daemon with the bases, and makes the bdevs. *out is to be ended also when it fails. */
+void stack_start(const struct subject *subject, struct stack **out);
 /* Makes the bdevs on the bases, as often as there are none. */
 void stack_make(struct stack *stack);
 /* Looks which bdevs of the module there are now. */
@@ -87,4 +87,5 @@ extern const struct conformance_case io_cases[], size_cases[], life_cases[];
 
 /* Fails the test if a load has met anything that it should not. */
 void expect_clean(const struct stack *stack, const struct load_result *result);
-struct load *start_load(struct stack *stack, unsigned bdev, unsigned depth);
+/* On the first 1/share of the blocks. */
+struct load *start_load(struct stack *stack, unsigned bdev, unsigned depth, unsigned share);

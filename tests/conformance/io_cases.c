@@ -83,6 +83,9 @@ static void edges_of(struct stack *stack, struct disk *disk)
 	for (size_t i = 0; i < ARRAY_SIZE(range_ops); i++) {
 		int status = try_op(&p, range_ops[i], 5, 0);
 
+		/* There is no extent of nothing. */
+		if (range_ops[i] == BIO_BLOCK_STATUS && status == -EINVAL)
+			continue;
 		if (status != 0 && status != -EOPNOTSUPP)
 			fail_msg("%s of nothing: %d", bio_op_name(range_ops[i]), status);
 	}
@@ -127,9 +130,9 @@ static void many_at_once(struct stack *stack)
 
 	stack_open(stack);
 	for (unsigned i = 0; i < stack->num_bdevs; i++)
-		loads[i] = start_load(stack, i, 100);
+		loads[i] = start_load(stack, i, 100, 1);
 	for (unsigned i = 0; i < stack->num_bdevs; i++) {
-		load_run(loads[i], 20000 / stack->num_bdevs);
+		load_run(loads[i], 8000 / stack->num_bdevs);
 		struct load_result result = load_stop(loads[i]);
 
 		expect_clean(stack, &result);
@@ -217,8 +220,8 @@ static void pauses(struct stack *stack)
 {
 	stack_open(stack);
 	for (unsigned i = 0; i < stack->num_bdevs; i++) {
-		struct pausing p = {.stack = stack, .bdev = i, .left = 100};
-		struct load *load = start_load(stack, i, 16);
+		struct pausing p = {.stack = stack, .bdev = i, .left = 40};
+		struct load *load = start_load(stack, i, 16, 1);
 
 		sem_init(&p.done, 0, 0);
 		inproc_run(pause_on_control, &p);
@@ -283,7 +286,8 @@ static void statistics(struct stack *stack)
 	for (unsigned i = 0; i < 40; i++) {
 		unsigned loop = 1 + i % stack->subject->data_loops;
 
-		assert_int_equal(disk_do(stack->disks[0], loop, BIO_WRITE, 0, i * 8, 8, buf), 0);
+		assert_int_equal(
+		        disk_do(stack->disks[0], loop, BIO_WRITE, 0, i % 16 * 8, 8, buf), 0);
 		assert_int_equal(disk_do(stack->disks[0], loop, BIO_READ, 0, i, 3, buf), 0);
 	}
 	ask_stats(&r);

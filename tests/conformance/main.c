@@ -19,13 +19,24 @@ struct test {
 static struct CMUnitTest units[TESTS_MAX];
 static size_t num_units;
 
+static struct stack *stack;
+
 static void run(void **state)
 {
 	struct test *test = *state;
-	struct stack *stack = stack_start(&test->subject);
 
+	stack_start(&test->subject, &stack);
 	test->what->run(stack);
-	stack_end(stack);
+}
+
+/* Also after a failure. */
+static int end(void **state)
+{
+	(void)state;
+	if (stack)
+		stack_end(stack);
+	stack = NULL;
+	return 0;
 }
 
 static bool wanted(const char *name, int argc, char **argv)
@@ -51,8 +62,10 @@ static void add_cases(
 
 		test->subject = *subject;
 		test->what = cases;
-		units[num_units++] =
-		        (struct CMUnitTest){.name = name, .test_func = run, .initial_state = test};
+		units[num_units++] = (struct CMUnitTest){.name = name,
+		        .test_func = run,
+		        .teardown_func = end,
+		        .initial_state = test};
 	}
 }
 

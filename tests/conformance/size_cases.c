@@ -88,7 +88,7 @@ static void growth(struct stack *stack)
 	}
 	before = sizes_of(stack);
 	/* The last bdev serves meanwhile; what the load writes its model no longer knows. */
-	load = start_load(stack, stack->num_bdevs - 1, 16);
+	load = start_load(stack, stack->num_bdevs - 1, 16, 1);
 	load_run(load, 200);
 	if (stack_resize_storage(stack, 3, 2, &err))
 		fail_msg("growth is refused: %s", err.text);
@@ -159,7 +159,7 @@ static void agreed_shrinkage(struct stack *stack)
 	model = model_new(stack, stack->disks[0]);
 	model_run(model, &rng, 60);
 	before = sizes_of(stack);
-	load = start_load(stack, stack->num_bdevs - 1, 8);
+	load = start_load(stack, stack->num_bdevs - 1, 8, 8);
 	load_run(load, 100);
 	rc = stack_resize_storage(stack, 3, 4, NULL);
 	load_run(load, 100);

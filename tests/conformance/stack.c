@@ -104,13 +104,14 @@ static void make_scratch(struct stack *stack)
 	close(fd);
 }
 
-struct stack *stack_start(const struct subject *subject)
+void stack_start(const struct subject *subject, struct stack **out)
 {
 	const struct bdev_module *module = subject->module;
 	struct stack *stack = xcalloc(1, sizeof(*stack));
 
 	stack->subject = subject;
 	inproc_start(subject->data_loops);
+	*out = stack;
 	inproc_run(set_options, (void *)(uintptr_t)subject);
 	if (module->bases_max) {
 		stack->num_bases =
@@ -129,7 +130,6 @@ struct stack *stack_start(const struct subject *subject)
 	if (!stack->num_bases)
 		make_scratch(stack);
 	stack_make(stack);
-	return stack;
 }
 
 void stack_open(struct stack *stack)
@@ -182,14 +182,15 @@ int stack_resize_storage(struct stack *stack, unsigned num, unsigned den, struct
 /* ---- load -------------------------------------------------------------------------------------
  */
 
-struct load *start_load(struct stack *stack, unsigned bdev, unsigned depth)
+struct load *start_load(struct stack *stack, unsigned bdev, unsigned depth, unsigned share)
 {
+	unsigned loops = stack->subject->data_loops;
+	uint64_t blocks = disk_blocks(stack->disks[bdev]) / share;
 	const struct load_config config = {
-	        .data_loops = stack->subject->data_loops,
-	        .depth = depth,
+	        .data_loops = loops,
+	        .depth = (unsigned)min_u64(depth, blocks / loops),
 	        .seed = bdev,
-	        /* What is at the end may be taken away. */
-	        .num_blocks = disk_blocks(stack->disks[bdev]) / 2,
+	        .num_blocks = blocks,
 	        .no_verify = !keeps_data(stack),
 	};
 

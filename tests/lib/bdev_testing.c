@@ -348,7 +348,7 @@ void test_invariants(void)
 	}
 }
 
-void test_turns(unsigned n)
+void test_rounds(unsigned n)
 {
 	struct test_done done;
 
@@ -465,10 +465,11 @@ static void created_fn(void *arg, struct bdev *bdev, const struct err *err)
 		created->err = *err;
 }
 
-static void free_params(void *params)
+static void free_params(const struct bdev_module *module, void *params)
 {
 	struct test_params *p = params;
 
+	assert_non_null(module->name);
 	assert_int_equal(p->secret, TEST_PARAMS_SECRET);
 	p->secret = 0;
 	p->script->frees_params = true;
@@ -657,12 +658,18 @@ static const struct bdev_holder_ops holder_ops = {
         .may_shrink = h_may_shrink,
 };
 
+int test_try_open(
+        struct holder *holder, struct bdev *bdev, bool write, const char *name, struct err *err)
+{
+	holder->name = name;
+	return bdev_open(bdev, write, &holder_ops, name, holder, &holder->handle, err);
+}
+
 void test_open(struct holder *holder, struct bdev *bdev, bool write, const char *name)
 {
 	struct err err = ERR_NONE;
 
-	holder->name = name;
-	if (bdev_open(bdev, write, &holder_ops, name, holder, &holder->handle, &err) != 0)
+	if (test_try_open(holder, bdev, write, name, &err) != 0)
 		fail_msg("%s", err.text);
 }
 

@@ -38,7 +38,8 @@ extern struct bdev_module test_leaf, test_pass, test_bare, test_min, test_sum, t
 #define TEST_BLOCK 512U
 #define TEST_PARAMS_SECRET 0x5ec7e7
 
-/* 2 data loops, a deadline of 2 s. */
+/* 2 data loops, a deadline of 2 s. The teardown removes what is left, so scripts must outlive the
+ * test: static ones do. */
 int test_setup(void **state);
 int test_teardown(void **state);
 void test_step_timeout(uint32_t ms);
@@ -86,6 +87,8 @@ struct holder {
 	uint64_t old_blocks, new_blocks;
 	struct bdev_tell *tell;
 };
+int test_try_open(
+        struct holder *holder, struct bdev *bdev, bool write, const char *name, struct err *err);
 void test_open(struct holder *holder, struct bdev *bdev, bool write, const char *name);
 void test_close(struct holder *holder);
 void test_answer(struct holder *holder);
@@ -107,7 +110,7 @@ struct bdev_done test_done_init(struct test_done *done);
 int test_done_wait(struct test_done *done);
 
 /* A message to every loop and back, n times: enough turns for what is under way to show. */
-void test_turns(unsigned n);
+void test_rounds(unsigned n);
 void test_invariants(void);
 #define wait_until(condition)                                                                      \
 	do {                                                                                       \

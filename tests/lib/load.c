@@ -56,9 +56,13 @@ static void note(struct slot *slot, int status, const char *what)
 	        what);
 }
 
+/* The last thing that a slot does: each one that runs keeps the disk from being closed. */
 static void end_slot(struct slot *slot)
 {
+	struct disk *disk = slot->load->disk;
+
 	__atomic_fetch_sub(&slot->load->running, 1, __ATOMIC_ACQ_REL);
+	__atomic_fetch_sub(&disk->inflight, 1, __ATOMIC_ACQ_REL);
 }
 
 /* ---- one request ------------------------------------------------------------------------------
@@ -137,14 +141,8 @@ static void next(struct slot *slot)
 	bio_init(&slot->bio, op, data ? slot->iov : NULL, pieces, slot->length, done, slot);
 	if ((op == BIO_WRITE || op == BIO_WRITE_ZEROES) && rng_below(&slot->rng, 8) == 0)
 		slot->bio.flags = BIO_FUA;
-	if (__atomic_load_n(&load->stop, __ATOMIC_ACQUIRE)) {
-		end_slot(slot);
-		return;
-	}
-	/* First counted, then looked: the one who closes looks the other way round. */
-	__atomic_fetch_add(&disk->inflight, 1, __ATOMIC_SEQ_CST);
-	if (__atomic_load_n(&disk->removed, __ATOMIC_SEQ_CST)) {
-		__atomic_fetch_sub(&disk->inflight, 1, __ATOMIC_ACQ_REL);
+	if (__atomic_load_n(&load->stop, __ATOMIC_ACQUIRE) ||
+	        __atomic_load_n(&disk->removed, __ATOMIC_SEQ_CST)) {
 		end_slot(slot);
 		return;
 	}
@@ -163,7 +161,6 @@ static void done(struct bio *bio)
 	int status = bio->status;
 
 	count(&load->requests);
-	__atomic_fetch_sub(&load->disk->inflight, 1, __ATOMIC_ACQ_REL);
 	if (status == -EOPNOTSUPP) {
 		count(&load->unsupported);
 	} else if (status < 0) {
@@ -195,6 +192,7 @@ struct load *load_start(struct disk *disk, const struct load_config *config)
 	load->config = *config;
 	load->block_bytes = disk->block_bytes;
 	load->num_slots = load->running = n;
+	__atomic_fetch_add(&disk->inflight, n, __ATOMIC_SEQ_CST);
 	load->slots = xcalloc(n, sizeof(*load->slots));
 	for (unsigned i = 0; i < n; i++) {
 		struct slot *slot = &load->slots[i];

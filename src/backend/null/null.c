@@ -152,6 +152,15 @@ static const struct rpc_method null_methods[] = {
         {0},
 };
 
+static json_t *null_example(const struct bdev_example *wanted)
+{
+	if (wanted->variant > 0)
+		return NULL;
+	return json_pack("[{s:s, s:{s:s, s:I, s:I}}]", "method", "bdev_null_create", "params",
+	        "name", wanted->name, "num_blocks", (json_int_t)wanted->num_blocks, "block_size",
+	        (json_int_t)wanted->block_bytes);
+}
+
 static struct bdev_module null_module = {
         .name = "null",
         .product_name = "Null disk",
@@ -163,5 +172,7 @@ static struct bdev_module null_module = {
         .submit = null_submit,
         .create = null_create,
         .resize = null_resize,
+        .example = null_example,
+        .keeps_no_data = true,
 };
 BDEV_MODULE(null_module);
