@@ -26,7 +26,7 @@ static const char usage[] =
         "  --twice            run each seed twice and compare\n"
         "  --hashes           print the hash of each run\n"
         "  --keep-going       don't stop at the first failure, and don't shrink\n"
-        "  --exhaustive       every crash point of small stacks\n"
+        "  --exhaustive[=quick]  every crash point of small stacks\n"
         "  --script N --crash A,B --crash-turn T --fate F   one of them, traced\n"
         "  --planted [NAME]   show that each planted defect is found\n"
         "  --plain N          N plain requests, for the speed\n"
@@ -67,7 +67,7 @@ static const struct option options[] = {
         {"twice", no_argument, NULL, OPT_TWICE},
         {"hashes", no_argument, NULL, OPT_HASHES},
         {"keep-going", no_argument, NULL, OPT_KEEP_GOING},
-        {"exhaustive", no_argument, NULL, OPT_EXHAUSTIVE},
+        {"exhaustive", optional_argument, NULL, OPT_EXHAUSTIVE},
         {"script", required_argument, NULL, OPT_SCRIPT},
         {"crash", required_argument, NULL, OPT_CRASH},
         {"crash-turn", required_argument, NULL, OPT_CRASH_TURN},
@@ -93,7 +93,7 @@ static struct {
 	} mode;
 	const char *only;
 	uint64_t plain;
-	bool trace;
+	bool trace, quick;
 	struct batch batch;
 	struct run_given given;
 } args = {.batch = {.jobs = 1}, .given = {.ops = OPS_DEFAULT}};
@@ -158,6 +158,7 @@ static void parse_mode(int opt)
 		return;
 	case OPT_EXHAUSTIVE:
 		args.mode = MODE_EXHAUSTIVE;
+		args.quick = optarg && strcmp(optarg, "quick") == 0;
 		return;
 	case OPT_SCRIPT:
 		args.mode = MODE_SCRIPT;
@@ -262,7 +263,7 @@ int main(int argc, char **argv)
 	case MODE_SEEDS:
 		return args.trace ? one_traced() : batch_run(&args.batch, &args.given);
 	case MODE_EXHAUSTIVE:
-		return exhaustive_run(false);
+		return exhaustive_run(args.quick);
 	case MODE_SCRIPT:
 		if (args.given.script >= num_scripts)
 			bad_usage("there is no such script");

@@ -125,6 +125,7 @@ struct run_given {
 	uint32_t ops;
 	uint32_t without; /* enum run_without */
 	uint32_t plant;
+	uint32_t rogue;       /* 1 + an enum sim_fault that no stack survives unnoticed; 0: none */
 	uint32_t script;      /* of the exhaustive mode */
 	uint64_t crash_at[2]; /* persistence point at which the first two lives end; 0: none */
 	uint64_t crash_turn;  /* turn of a loop at which the run's first life ends; 0: none */

@@ -81,6 +81,8 @@ static void make_file(const struct sim_setup *setup, struct rng *rng)
 	if (setup->file_is_block)
 		f->align_bytes = setup->block_bytes;
 	f->no_direct = !setup->file_is_block && rng_one_in(rng, 3);
+	if (run->given.rogue)
+		f->one_in[run->given.rogue - 1] = 4;
 	f->no_zero = rng_one_in(rng, 3);
 	f->no_punch = rng_one_in(rng, 3);
 	f->latency_min_ns = rng_range(rng, 1, 100) * NSEC_PER_USEC;
@@ -429,7 +431,7 @@ bool stack_faulty(const struct bdev *bdev)
 	uint64_t faulty = 0;
 
 	if (f)
-		return f->faults > 0;
+		return f->faults > 0 && !run->given.rogue;
 	for (unsigned i = 0; i < bdev->num_bases; i++)
 		if (!bdev->bases[i] || stack_faulty(bdev->bases[i]))
 			faulty |= 1ULL << (i & 63);
