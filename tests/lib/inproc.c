@@ -102,6 +102,7 @@ static void bdevs_stopped(void *arg, const struct err *err)
 	if (err)
 		inproc.err = *err;
 	rpc_stop();
+	wait_for(&inproc.ready);
 	loops_stop(0);
 }
 
@@ -120,6 +121,8 @@ static void stop(void *arg)
 void inproc_stop(void)
 {
 	inproc_run(stop, NULL);
+	/* The loop must not end before the message that ends it has been sent altogether. */
+	sem_post(&inproc.ready);
 	pthread_join(inproc.thread, NULL);
 	sem_destroy(&inproc.ready);
 	if (inproc.err.code)
