@@ -197,7 +197,7 @@ static inline void submit(
 	BIO_CHECK_SET(bio, BIO_HELD);
 	bio->loop = loop;
 	bio->loop_offset = loop->id * (uint32_t)sizeof(struct bdev_loop);
-	bio->frame = bio->frames - 1;
+	bio->frame = bio_no_frame(bio);
 	bio->submit_ns = loop_now_ns(loop);
 
 	if (unlikely(bio->op >= BIO_OPS || (bio->flags & ~flags_allowed[bio->op]) != 0)) {

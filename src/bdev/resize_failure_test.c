@@ -151,7 +151,7 @@ static void test_step_hangs(void **state)
 
 		make_chain();
 		leaf = test_leaf_make("other", 10, NULL);
-		test_step_timeout(20);
+		test_step_timeout(250);
 		scripts[k].persist = PLAY_HANG;
 		bdev_resize(layers[0], 200, test_resize_done, &done);
 		bdev_resize(leaf, 20, test_resize_done, &other);
@@ -181,7 +181,7 @@ static void test_storage_hangs(void **state)
 
 	(void)state;
 	make_chain();
-	test_step_timeout(20);
+	test_step_timeout(250);
 	scripts[0].resize = PLAY_HANG;
 	assert_int_equal(test_resize(layers[0], 200, &done), -ETIMEDOUT);
 	assert_non_null(strstr(done.report.err.text, "resizing its storage"));

@@ -358,7 +358,7 @@ static void test_told_exactly_once(void **state)
 	test_answer(&leaves); /* its question lives until it is answered */
 	assert_int_equal(done.layers[0].holders_told, 5);
 	assert_int_equal(slow.resized + quick.resized + leaves.resized, 3);
-	test_step_timeout(20);
+	test_step_timeout(250);
 	memset(&done, 0, sizeof(done));
 	bdev_resize(leaf, 300, test_resize_done, &done);
 	wait_until(done.done);

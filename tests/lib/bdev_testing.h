@@ -119,3 +119,9 @@ void test_invariants(void);
 			test_invariants();                                                         \
 		}                                                                                  \
 	} while (0)
+/* For what another loop does without telling this one, which may sleep. */
+#define poll_until(condition)                                                                      \
+	do {                                                                                       \
+		while (!(condition))                                                               \
+			test_rounds(1);                                                            \
+	} while (0)
