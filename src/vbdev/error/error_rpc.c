@@ -226,8 +226,8 @@ static int effect_of(const struct inject_params *p, struct error_effect *out, st
 static void inject_handler(struct rpc_request *request, void *params)
 {
 	const struct inject_params *p = params;
+	uint32_t ops = io_type_ops[p->io_type]; /* before find, which may end the request */
 	struct bdev *bdev = find(request, p->name);
-	uint32_t ops = io_type_ops[p->io_type];
 	struct error_effect effect;
 	struct err err;
 
