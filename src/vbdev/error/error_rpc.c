@@ -226,13 +226,14 @@ static int effect_of(const struct inject_params *p, struct error_effect *out, st
 static void inject_handler(struct rpc_request *request, void *params)
 {
 	const struct inject_params *p = params;
-	uint32_t ops = io_type_ops[p->io_type]; /* before find, which may end the request */
 	struct bdev *bdev = find(request, p->name);
+	uint32_t ops;
 	struct error_effect effect;
 	struct err err;
 
 	if (!bdev)
-		return;
+		return; /* answered, and params with it */
+	ops = io_type_ops[p->io_type];
 	if (ops == 0) {
 		error_clear(bdev->priv);
 		rpc_reply(request, NULL);
