@@ -21,7 +21,6 @@ static struct {
 	sem_t ready;
 	struct err err;
 	int status;
-	bool sent_all;
 } inproc;
 
 /* ---- messages to the control loop -------------------------------------------------------------
@@ -108,7 +107,6 @@ void inproc_start(unsigned data_loops)
 	inproc.data_loops = data_loops;
 	inproc.err = (struct err)ERR_NONE;
 	inproc.status = -1;
-	inproc.sent_all = false;
 	sem_init(&inproc.ready, 0, 0);
 	assert_int_equal(pthread_create(&inproc.thread, NULL, control_main, NULL), 0);
 	wait_for(&inproc.ready);
@@ -116,24 +114,18 @@ void inproc_start(unsigned data_loops)
 		fail_msg("the loops could not start: %s", inproc.err.text);
 }
 
-/* The loops must not be freed while the test's thread is still sending to one. */
-static void stop_loops(struct loop_timer *timer)
-{
-	if (__atomic_load_n(&inproc.sent_all, __ATOMIC_ACQUIRE))
-		loops_stop(0);
-	else
-		loop_timer_start(loop_self(), timer, loop_now_ns(loop_self()) + NSEC_PER_MSEC);
-}
-
 static void bdevs_stopped(void *arg, const struct err *err)
 {
-	static struct loop_timer timer = {.fire = stop_loops};
-
 	(void)arg;
 	if (err)
 		inproc.err = *err;
 	rpc_stop();
+<<<<<<< HEAD
+	wait_for(&inproc.ready);
+	loops_stop(0);
+=======
 	stop_loops(&timer);
+>>>>>>> main
 }
 
 static void targets_stopped(void *arg)
@@ -151,7 +143,12 @@ static void stop(void *arg)
 void inproc_stop(void)
 {
 	inproc_run(stop, NULL);
+<<<<<<< HEAD
+	/* The loop must not end before the message that ends it has been sent altogether. */
+	sem_post(&inproc.ready);
+=======
 	__atomic_store_n(&inproc.sent_all, true, __ATOMIC_RELEASE);
+>>>>>>> main
 	pthread_join(inproc.thread, NULL);
 	sem_destroy(&inproc.ready);
 	if (inproc.err.code)
