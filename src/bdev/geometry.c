@@ -211,7 +211,7 @@ int geometry_now(
 	autofree struct bdev_geometry *bases = xcalloc(bdev->num_bases + 1U, sizeof(*bases));
 
 	for (unsigned i = 0; i < bdev->num_bases; i++) {
-		if (bdev->bases[i] && bdev->bases[i]->state == BDEV_ONLINE)
+		if (bdev->bases[i])
 			bases[i] = bdev->bases[i]->geometry;
 	}
 	return geometry_derive(bdev, bases, own_blocks, false, out, err);
