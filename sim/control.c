@@ -297,18 +297,10 @@ static enum ctl_kind draw_kind(struct rng *rng)
 	return CTL_STATS;
 }
 
-bool control_start(uint32_t op, struct rng rng)
+static struct ctl *begin(uint32_t op, struct rng rng, enum ctl_kind kind, struct bdev *bdev)
 {
-	enum ctl_kind kind = draw_kind(&rng);
-	struct bdev *bdev;
-	struct ctl *c;
+	struct ctl *c = ctl_get();
 
-	if (!control_can_start() || (kinds[kind].alone && !control_idle()))
-		return false;
-	bdev = draw_bdev(&rng, kinds[kind].fits);
-	if (!bdev)
-		return true;
-	c = ctl_get();
 	*c = (struct ctl){.busy = true,
 	        .alone = kinds[kind].alone,
 	        .kind = kind,
@@ -321,6 +313,28 @@ bool control_start(uint32_t op, struct rng rng)
 	sim_event(SIM_OP_START, op, 100 + (uint64_t)kind, LOOP_CONTROL);
 	if (sim->tracing)
 		printf("%30s op %u: %s on %s\n", "", op, ctl_names[kind], c->name);
+	return c;
+}
+
+void control_start_exact(uint32_t op, enum ctl_kind kind, struct bdev *bdev, uint64_t new_blocks)
+{
+	struct ctl *c = begin(op, run_op_rng(op), kind, bdev);
+
+	c->exact = true;
+	c->new_blocks = new_blocks;
 	kinds[kind].start(c);
+}
+
+bool control_start(uint32_t op, struct rng rng)
+{
+	enum ctl_kind kind = draw_kind(&rng);
+	struct bdev *bdev;
+
+	if (!control_can_start() || (kinds[kind].alone && !control_idle()))
+		return false;
+	bdev = draw_bdev(&rng, kinds[kind].fits);
+	if (!bdev)
+		return true;
+	kinds[kind].start(begin(op, rng, kind, bdev));
 	return true;
 }

@@ -27,7 +27,7 @@ enum sim_claims {
 	SIM_REDUNDANT = 1 << 4, /* serves on with its bases' faults; see tolerates */
 	SIM_RELAID =
 	        1 << 6, /* created again over a base of another size, its data lies elsewhere */
-	SIM_WATCHES = 1 << 7, /* notices when its file changes size from outside */
+	SIM_WATCHES = 1 << 7,    /* notices when its file changes size from outside */
 	SIM_SELF_FOUND = 1 << 5, /* comes back by itself (examine) after a restart */
 };
 
@@ -125,8 +125,11 @@ struct run_given {
 	uint32_t ops;
 	uint32_t without; /* enum run_without */
 	uint32_t plant;
+	uint32_t rogue;       /* 1 + an enum sim_fault that no stack survives unnoticed; 0: none */
 	uint32_t script;      /* of the exhaustive mode */
-	uint64_t crash_at[4]; /* persistence point at which each life ends; 0: none */
+	uint64_t crash_at[2]; /* persistence point at which the first two lives end; 0: none */
+	uint64_t crash_turn;  /* turn of a loop at which the run's first life ends; 0: none */
+	enum sim_fate fate;
 	uint8_t skip[RUN_OPS_MAX / 8];
 };
 
@@ -145,8 +148,10 @@ struct run {
 	uint32_t next_op;
 	uint32_t overflows;
 	uint32_t last_node, last_value;
-	bool life_started; /* some life has got as far as to serve requests */
-	bool clean_end;    /* the last life ended in order */
+	bool resized;               /* some resize has been begun */
+	uint64_t points_of_life[4]; /* persistence points of the first lives */
+	bool life_started;          /* some life has got as far as to serve requests */
+	bool clean_end;             /* the last life ended in order */
 	struct model models[MODELS_MAX];
 	struct run_node nodes[RUN_NODES_MAX];
 	struct run_tally tally;
