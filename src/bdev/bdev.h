@@ -101,6 +101,8 @@ struct bdev_example {
 	uint64_t num_blocks;
 	uint32_t block_bytes;
 	const char *scratch_path;
+	/* For those that want keys: files of mode 0600 with one, and with two, of 32 hex digits. */
+	const char *key_paths[2];
 };
 
 /*
@@ -335,11 +337,10 @@ void bdev_gone(struct bdev *bdev, const char *why);
 /*
  * Members that come and go while the bdev lives on. attach puts an unclaimed base into an empty
  * slot
- * (-EEXIST, -EPERM, -ELOOP, -EMLINK when it has too many layers of its own, -ENOSPC when with it the
- * bdev would shrink); the module decides
- * when it uses it. detach runs base_lost, then takes the base out, which is unclaimed afterwards
- * and not offered again; -EOPNOTSUPP for a module without base_lost. bases[index] changes under
- * quiesce, and the size is derived again.
+ * (-EEXIST, -EPERM, -ELOOP, -EMLINK when it has too many layers of its own, -ENOSPC when with it
+ * the bdev would shrink); the module decides when it uses it. detach runs base_lost, then takes the
+ * base out, which is unclaimed afterwards and not offered again; -EOPNOTSUPP for a module without
+ * base_lost. bases[index] changes under quiesce, and the size is derived again.
  */
 void bdev_base_attach(struct bdev *bdev, unsigned index, struct bdev *base, struct bdev_done done);
 void bdev_base_detach(struct bdev *bdev, unsigned index, struct bdev_done done);
