@@ -224,7 +224,7 @@ static void crypto_online(struct bdev *bdev, struct bdev_done done)
 		struct crypto_loop *cl = bdev->loops[i].state;
 
 		cl->unit = (struct crypto_unit){.context = key->contexts[i],
-		        .tweak = key->tweak,
+		        .tweak = key->cipher == CRYPTO_AES_CBC ? TWEAK_CBC : key->tweak,
 		        .block_shift = bdev->block_shift};
 		cl->scratch = crypto->scratch + i * block;
 		cl->zero_is_zero = crypto->params.unmap;
@@ -278,7 +278,7 @@ static json_t *crypto_example(const struct bdev_example *wanted)
 	        wanted->variant == 2 ? wanted->key_paths[0] : wanted->key_paths[1], "method",
 	        "accel_crypto_key_create", "params", "name", "example key", "cipher",
 	        ciphers[wanted->variant], "keyring_key", "example file", "tweak_mode",
-	        wanted->variant ? "JOIN_NEG_LBA_WITH_LBA" : "SIMPLE_LBA", "method",
+	        wanted->variant == 1 ? "JOIN_NEG_LBA_WITH_LBA" : "SIMPLE_LBA", "method",
 	        "bdev_crypto_create", "params", "name", wanted->name, "base_bdev_name",
 	        wanted->bases[0], "key_name", "example key", "unmap", wanted->variant == 1);
 }

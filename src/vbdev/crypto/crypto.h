@@ -25,12 +25,16 @@ enum crypto_cipher {
 	CRYPTO_AES_XTS,
 };
 
-/* Of 128 bits, little-endian: from the lower half to the upper one. */
+/*
+ * The 16 bytes that a block's number enters its encryption by: two halves of 8 bytes, each
+ * little-endian, in the order in which they are given to the cipher.
+ */
 enum crypto_tweak {
-	TWEAK_SIMPLE_LBA,    /* the block's number; 0 */
-	TWEAK_JOIN_NEG_LBA,  /* the block's number; its complement without the highest bit */
-	TWEAK_512_FULL_LBA,  /* the number of its first 512 bytes; 0 */
-	TWEAK_512_UPPER_LBA, /* 0; the number of its first 512 bytes */
+	TWEAK_SIMPLE_LBA,    /* 0; the block's number */
+	TWEAK_JOIN_NEG_LBA,  /* the number's complement without the highest bit; the number */
+	TWEAK_512_FULL_LBA,  /* 0; the number of the block's first 512 bytes */
+	TWEAK_512_UPPER_LBA, /* the number of the block's first 512 bytes; 0 */
+	TWEAK_CBC,           /* the block's number; 0. The initial vector of CBC, and no choice */
 };
 
 extern const char *const crypto_cipher_names[], *const crypto_tweak_names[];

@@ -21,18 +21,28 @@ const char *const crypto_tweak_names[] = {
 
 static inline void set_tweak(const struct crypto_unit *unit, uint64_t lba, uint64_t tweak[2])
 {
-	uint64_t low = lba, high = 0;
+	uint64_t first = 0, last = lba;
 
-	if (unit->tweak >= TWEAK_512_FULL_LBA)
-		low = lba << (unit->block_shift - 9);
-	if (unit->tweak == TWEAK_JOIN_NEG_LBA)
-		high = ~lba & INT64_MAX;
-	if (unit->tweak == TWEAK_512_UPPER_LBA) {
-		high = low;
-		low = 0;
+	switch (unit->tweak) {
+	case TWEAK_SIMPLE_LBA:
+		break;
+	case TWEAK_JOIN_NEG_LBA:
+		first = ~lba & INT64_MAX;
+		break;
+	case TWEAK_512_FULL_LBA:
+		last = lba << (unit->block_shift - 9);
+		break;
+	case TWEAK_512_UPPER_LBA:
+		first = lba << (unit->block_shift - 9);
+		last = 0;
+		break;
+	case TWEAK_CBC:
+		first = lba;
+		last = 0;
+		break;
 	}
-	tweak[0] = host_le64(low);
-	tweak[1] = host_le64(high);
+	tweak[0] = host_le64(first);
+	tweak[1] = host_le64(last);
 }
 
 int crypto_encrypt(const struct crypto_unit *unit, uint64_t lba, uint64_t num_blocks,

@@ -54,6 +54,9 @@ int crypto_key_create(const char *name, enum crypto_cipher cipher, enum crypto_t
 		        NAME_MAX_BYTES, name_bytes);
 	if (crypto_key_find(name))
 		return err_set(err, -EEXIST, "there is a key '%s' already", name);
+	if (cipher == CRYPTO_AES_CBC && tweak != TWEAK_SIMPLE_LBA)
+		return err_set(err, -EINVAL, "AES_CBC has tweak mode SIMPLE_LBA only, not %s",
+		        crypto_tweak_names[tweak]);
 	crypto_start();
 	key = xcalloc(1, sizeof(*key));
 	key->name = xstrdup(name);

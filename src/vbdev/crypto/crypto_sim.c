@@ -1,6 +1,4 @@
 /* needs: gcrypt */
-#include <stdlib.h>
-
 #include "sim/run.h"
 #include "vbdev/crypto/crypto.h"
 
@@ -8,6 +6,18 @@
 __attribute__((constructor)) static void start_early(void)
 {
 	crypto_start();
+}
+
+static void prepare(void)
+{
+	static const struct crypto_secret secret = {
+	        .key_bytes = 16, .keys = "no secret at all, but 32 bytes"};
+	struct crypto_key *key;
+
+	BELLOWS_ASSERT(!crypto_key_create(
+	        "xts", CRYPTO_AES_XTS, TWEAK_JOIN_NEG_LBA, &secret, NULL, &key, NULL));
+	BELLOWS_ASSERT(!crypto_key_create(
+	        "cbc", CRYPTO_AES_CBC, TWEAK_SIMPLE_LBA, &secret, NULL, &key, NULL));
 }
 
 /*
@@ -20,14 +30,9 @@ static json_t *setup(struct sim_setup *s)
 	bool forgets = !base || stack_kept(base) == MODEL_VOLATILE;
 	bool unmap = forgets || rng_one_in(s->rng, 2);
 	bool cbc = s->block_bytes == 512 && rng_one_in(s->rng, 3);
-	json_t *params = json_pack("{s:s, s:s, s:s, s:s, s:b}", "name", s->name, "base_bdev_name",
-	        s->bases[0], "cipher", cbc ? "AES_CBC" : "AES_XTS", "key",
-	        "00112233445566778899aabbccddeeff", "unmap", (int)unmap);
 
-	if (!cbc)
-		json_object_set_new(
-		        params, "key2", json_string("ffeeddccbbaa99887766554433221100"));
-	return params;
+	return json_pack("{s:s, s:s, s:s, s:b}", "name", s->name, "base_bdev_name", s->bases[0],
+	        "key_name", cbc ? "cbc" : "xts", "unmap", (int)unmap);
 }
 
 static uint64_t expected_blocks(const struct bdev *bdev)
@@ -42,5 +47,6 @@ static struct sim_module crypto_sim = {
         .bases_max = 1,
         .setup = setup,
         .expected_blocks = expected_blocks,
+        .prepare = prepare,
 };
 SIM_MODULE(crypto_sim);
