@@ -100,7 +100,7 @@ static void test_shrinkage_goes_on(void **state)
 	struct bdev *pass = test_make(&test_pass, "pass", &pass_script, "leaf", NULL);
 
 	(void)state;
-	test_step_timeout(20);
+	test_step_timeout(250);
 	assert_int_equal(test_storage(leaf, 40, &done), 0);
 	assert_int_equal(bdev_num_blocks(leaf), 40);
 	assert_int_equal(bdev_num_blocks(pass), 40);

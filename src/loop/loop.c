@@ -1,7 +1,10 @@
 #include <errno.h>
+#include <sched.h>
 #include <unistd.h>
 
 #include "loop/uring.h"
+
+#define POLL_ALONE_NS 2000 /* so long an idle loop polls without letting others run */
 
 __thread struct loop *loop_current_;
 
@@ -195,6 +198,18 @@ static void sleep_until_woken(struct uring_loop *l)
 	uring_sleep_end(l);
 }
 
+/*
+ * Whoever shall give this loop something to do may be waiting for this very CPU; when there are
+ * more loops than CPUs, polling without that lets nobody get anything done.
+ */
+static void poll_politely(const struct uring_loop *l)
+{
+	if (l->pub.now_ns - l->last_work_ns < POLL_ALONE_NS)
+		__builtin_ia32_pause();
+	else
+		sched_yield();
+}
+
 void uring_rest(struct uring_loop *l)
 {
 	uint64_t now_ns = l->pub.now_ns;
@@ -205,5 +220,5 @@ void uring_rest(struct uring_loop *l)
 	else if (uring_wants_enter(l))
 		uring_enter(l, false, 0);
 	else if (!l->last_worked)
-		__builtin_ia32_pause();
+		poll_politely(l);
 }

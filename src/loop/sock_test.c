@@ -1,10 +1,11 @@
-/* Sockets: both kinds, large transfers, ends, and who may listen where. */
+/* Sockets: both kinds, large transfers, ends, and who may listen where. With --bench: what
+ * a request and its answer cost. */
 #include <errno.h>
 #include <netinet/in.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-#include <sys/wait.h>
+#include <time.h>
 
 #include "loop/test_loop.h"
 
@@ -398,6 +399,9 @@ static void test_listen_errors(void maybe_unused **state)
 	assert_int_equal(
 	        loop_listen(loop_self(), &addr, on_accept, NULL, &listener, &err), -EADDRINUSE);
 	loop_listener_close(loop_self(), listener);
+	/* The port is free at once. */
+	assert_int_equal(loop_listen(loop_self(), &addr, on_accept, NULL, &listener, &err), 0);
+	loop_listener_close(loop_self(), listener);
 }
 
 /* Out of descriptors: the connection waits, and is accepted when there are some again. */
@@ -445,9 +449,121 @@ static void test_end_with_open_operations(void maybe_unused **state)
 	loop_sock_close(NULL, accepted[0]);
 }
 
+/* ---- bench ---------------------------------------------------------------------------------- */
+
+#define BENCH_ROUNDS 1000
+
+/* One end of a conversation: one sends a request first, the other answers each. */
+struct talker {
+	struct loop_task task;
+	struct loop_op recv, send;
+	struct loop_sock *sock;
+	char bytes[32];
+	unsigned left;
+	bool first, done;
+};
+
+static void talk_sent(struct loop_op *op, int result)
+{
+	struct talker *t = container_of(op, struct talker, send);
+
+	BELLOWS_ASSERT(result == sizeof(t->bytes));
+}
+
+static void talk_send(struct talker *t)
+{
+	struct iovec iov = {t->bytes, sizeof(t->bytes)};
+
+	loop_sock_send(loop_self(), &t->send, t->sock, &iov, 1, false);
+}
+
+static void talk_recv(struct talker *t)
+{
+	loop_sock_recv(loop_self(), &t->recv, t->sock, t->bytes, sizeof(t->bytes), true);
+}
+
+static void talk_received(struct loop_op *op, int result)
+{
+	struct talker *t = container_of(op, struct talker, recv);
+
+	BELLOWS_ASSERT(result == sizeof(t->bytes));
+	t->left--;
+	t->done = t->left == 0;
+	if (!t->first || !t->done)
+		talk_send(t);
+	if (!t->done)
+		talk_recv(t);
+}
+
+static void talk_begin(struct loop_task *task)
+{
+	struct talker *t = container_of(task, struct talker, task);
+
+	if (t->first)
+		talk_send(t);
+	talk_recv(t);
+}
+
+static uint64_t clock_of(clockid_t id)
+{
+	struct timespec ts;
+
+	clock_gettime(id, &ts);
+	return (uint64_t)ts.tv_sec * NSEC_PER_SEC + (uint64_t)ts.tv_nsec;
+}
+
+/* Request and answer between two loops, one at a time. */
+static void bench_talk(const struct loop_addr *addr, const char *name, uint32_t spin_us)
+{
+	uint64_t best_ns = UINT64_MAX, best_cpu_ns = UINT64_MAX;
+	struct loop_listener *listener;
+	struct loop_sock *sock;
+
+	test_loops_start(1, spin_us);
+	listener = listen_at(addr);
+	sock = connect_to(listener);
+	for (int round = 0; round < 10; round++) {
+		struct talker t[2];
+		uint64_t start_ns, start_cpu_ns;
+
+		for (unsigned i = 0; i < 2; i++)
+			t[i] = (struct talker){.task.run = talk_begin,
+			        .recv.done = talk_received,
+			        .send.done = talk_sent,
+			        .sock = i ? accepted[0] : sock,
+			        .left = BENCH_ROUNDS,
+			        .first = i == 0};
+		start_ns = clock_of(CLOCK_MONOTONIC);
+		start_cpu_ns = clock_of(CLOCK_PROCESS_CPUTIME_ID);
+		loop_send(loop_get(1), &t[1].task);
+		loop_defer(loop_self(), &t[0].task);
+		turn_until(t[0].done);
+		best_ns = min_u64(best_ns, (clock_of(CLOCK_MONOTONIC) - start_ns) / BENCH_ROUNDS);
+		best_cpu_ns = min_u64(best_cpu_ns,
+		        (clock_of(CLOCK_PROCESS_CPUTIME_ID) - start_cpu_ns) / BENCH_ROUNDS);
+		/* The other loop has yet to be told of its last send. */
+		usleep(10000);
+	}
+	printf("%s, spin %u us: %llu ns per round trip, %llu ns of CPU\n", name, spin_us,
+	        (unsigned long long)best_ns, (unsigned long long)best_cpu_ns);
+	loop_sock_close(loop_self(), sock);
+	loop_sock_close(loop_self(), accepted[0]);
+	loop_listener_close(loop_self(), listener);
+	test_loops_end();
+}
+
 #define loop_test(name) cmocka_unit_test_setup_teardown(name, setup_loops, teardown_loops)
 
-int main(void)
+static int bench(void)
+{
+	bench_talk(&unix_addr, "unix", 0);
+	bench_talk(&unix_addr, "unix", 100);
+	bench_talk(&tcp_addr, "tcp", 0);
+	bench_talk(&tcp_addr, "tcp", 100);
+	return 0;
+}
+
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 	        loop_test(test_echo_unix),
@@ -468,7 +584,9 @@ int main(void)
 	if (!mkdtemp(dir))
 		return 1;
 	snprintf(unix_addr.path, sizeof(unix_addr.path), "%s/socket", dir);
-	rc = cmocka_run_group_tests(tests, NULL, NULL);
+	rc = argc > 1 && strcmp(argv[1], "--bench") == 0
+	             ? bench()
+	             : cmocka_run_group_tests(tests, NULL, NULL);
 	rmdir(dir);
 	return rc;
 }

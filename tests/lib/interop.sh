@@ -75,7 +75,7 @@ fails()
 
 rpc()
 {
-	"$here/rpc.py" "$rpc_sock" "$@"
+	/usr/bin/python3 "$here/rpc.py" "$rpc_sock" "$@"
 }
 
 rpc_fails()
@@ -96,7 +96,7 @@ start_bellowsd()
 {
 	"$bellowsd" -r "$rpc_sock" "$@" >>"$dir/log" 2>&1 &
 	bellowsd_pid=$!
-	"$here/rpc.py" "$rpc_sock" --wait
+	/usr/bin/python3 "$here/rpc.py" "$rpc_sock" --wait
 }
 
 stop_bellowsd()
