@@ -226,12 +226,16 @@ static void built(void)
 	life.phase = run->given.scenario == SCENARIO_PLAIN ? LIFE_SERVING : LIFE_CHECKING;
 }
 
-/* The first call builds the table of methods, which stays: let each life have it. */
+/* The first call builds tables that stay: let each life have them. */
 static void primed(void *arg, const json_t *reply)
 {
 	(void)arg;
 	(void)reply;
-	stack_build(built);
+	run->from_config = run->config_valid && rng_one_in(&sim->sched, 2);
+	if (run->from_config)
+		stack_build_from_config(built);
+	else
+		stack_build(built);
 }
 
 static void serving(void *arg, const struct err *err)
@@ -239,7 +243,10 @@ static void serving(void *arg, const struct err *err)
 	(void)arg;
 	if (err && err->code)
 		sim_fail("start failed", "JSON-RPC can't be started: %s", err->text);
-	rpc_call("bellows_sim_prime", NULL, primed, NULL);
+	json_t *params = json_pack("{s:s}", "name", "none");
+
+	rpc_call("framework_get_config", params, primed, NULL);
+	json_decref(params);
 }
 
 static void check_leaks(uint64_t before)

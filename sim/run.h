@@ -17,6 +17,7 @@
 #define RUN_OPS_MAX 65536
 #define RUN_NODES_MAX 12
 #define RUN_PARAMS_MAX 2048
+#define RUN_CONFIG_MAX 32768
 
 /* What a module promises, and so what the oracle holds it to. */
 enum sim_claims {
@@ -148,6 +149,8 @@ struct run {
 	uint32_t next_op;
 	uint32_t overflows;
 	uint32_t last_node, last_value;
+	bool config_valid, from_config; /* saved and still true; this life was made from it */
+	char config[RUN_CONFIG_MAX];
 	bool resized;               /* some resize has been begun */
 	uint64_t points_of_life[4]; /* persistence points of the first lives */
 	bool life_started;          /* some life has got as far as to serve requests */
@@ -220,6 +223,8 @@ struct run_node *stack_draw_node(struct rng *rng, const struct bdev *base);
 /* Creates what is wanted, bottom first; then calls done. */
 void stack_build(void (*done)(void));
 typedef void (*stack_done_fn)(void *arg, bool ok);
+/* The same by a configuration that was saved. */
+void stack_build_from_config(void (*done)(void));
 void stack_create_node(struct run_node *node, stack_done_fn done, void *arg);
 void stack_delete_node(struct run_node *node, stack_done_fn done, void *arg);
 struct run_node *stack_node_of(const struct bdev *bdev);

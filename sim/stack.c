@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "rpc/rpc.h"
+#include "rpc/server.h"
 #include "sim/run.h"
 
 static struct sim_module *modules;
@@ -364,6 +365,30 @@ void stack_build(void (*done)(void))
 		if (run->nodes[i].state == NODE_UP)
 			run->nodes[i].state = NODE_WANTED;
 	build_next();
+}
+
+static void configured(void *arg, const struct err *err)
+{
+	rpc_config_free(arg);
+	if (err && err->code && !any_fault())
+		sim_fail("configuration failed", "%s\n%s", err->text, run->config);
+	build_poll(&build.timer);
+}
+
+void stack_build_from_config(void (*done)(void))
+{
+	struct rpc_config *config;
+	struct err err = ERR_NONE;
+
+	build.done = done;
+	build.polls = 0;
+	build.timer.fire = build_poll;
+	for (unsigned i = 0; i < RUN_NODES_MAX; i++)
+		if (run->nodes[i].state == NODE_WANTED)
+			run->nodes[i].state = NODE_UP;
+	if (rpc_config_parse("saved", run->config, strlen(run->config), &config, &err))
+		sim_fail("configuration failed", "%s\n%s", err.text, run->config);
+	rpc_config_run(config, false, configured, config);
 }
 
 /* ---- what holds for a bdev

@@ -160,7 +160,8 @@ static struct model *model_for(const struct bdev *bdev, uint64_t sectors)
 	m->reads_from = SEQ_NEVER;
 	if (m->sectors != sectors)
 		model_resize(m, sectors);
-	if (stack_relaid(bdev) && run->life_started && (run->resized || run->tally.faults))
+	if (stack_relaid(bdev) && !run->from_config && run->life_started &&
+	        (run->resized || run->tally.faults))
 		model_forget(m, 0, sectors);
 	return m;
 }

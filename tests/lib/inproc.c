@@ -120,12 +120,8 @@ static void bdevs_stopped(void *arg, const struct err *err)
 	if (err)
 		inproc.err = *err;
 	rpc_stop();
-<<<<<<< HEAD
 	wait_for(&inproc.ready);
 	loops_stop(0);
-=======
-	stop_loops(&timer);
->>>>>>> main
 }
 
 static void targets_stopped(void *arg)
@@ -143,12 +139,8 @@ static void stop(void *arg)
 void inproc_stop(void)
 {
 	inproc_run(stop, NULL);
-<<<<<<< HEAD
 	/* The loop must not end before the message that ends it has been sent altogether. */
 	sem_post(&inproc.ready);
-=======
-	__atomic_store_n(&inproc.sent_all, true, __ATOMIC_RELEASE);
->>>>>>> main
 	pthread_join(inproc.thread, NULL);
 	sem_destroy(&inproc.ready);
 	if (inproc.err.code)
