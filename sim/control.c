@@ -5,6 +5,8 @@
  */
 #include "sim/control.h"
 
+#include "rpc/rpc.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -184,6 +186,32 @@ static bool has_base(const struct bdev *bdev)
 	return bdev->num_bases > 0;
 }
 
+/* ---- configuration
+ * ------------------------------------------------------------------------------- */
+
+static void saved(void *arg, const json_t *reply)
+{
+	struct ctl *c = arg;
+	const json_t *entries = json_object_get(reply, "result");
+	json_t *config =
+	        json_pack("{s:[{s:s, s:O}]}", "subsystems", "subsystem", "bdev", "config", entries);
+	autofree char *text = json_dumps(config, JSON_COMPACT);
+
+	json_decref(config);
+	if (!text)
+		sim_fail("save failed", "op %u: the configuration can't be had", c->op);
+	run->config_valid = str_copy(run->config, sizeof(run->config), text);
+	ctl_end(c);
+}
+
+static void start_save(struct ctl *c)
+{
+	json_t *params = json_pack("{s:s}", "name", "bdev");
+
+	rpc_call("framework_get_config", params, saved, c);
+	json_decref(params);
+}
+
 /* ---- disks
  * ----------------------------------------------------------------------------------------- */
 
@@ -256,6 +284,7 @@ const char *const ctl_names[CTL_KINDS] = {
         [CTL_CREATE] = "create",
         [CTL_DELETE] = "delete",
         [CTL_POLICY] = "policy",
+        [CTL_SAVE] = "save the configuration",
         [CTL_STATS] = "statistics",
         [CTL_FAULT] = "fault",
         [CTL_RESTART] = "restart",
@@ -276,6 +305,7 @@ static const struct {
         [CTL_CREATE] = {8, true, ctl_start_create, NULL},
         [CTL_DELETE] = {6, true, ctl_start_delete, has_base},
         [CTL_POLICY] = {4, true, start_policy, has_base},
+        [CTL_SAVE] = {8, true, start_save, NULL},
         [CTL_STATS] = {6, false, start_stats, NULL},
         [CTL_FAULT] = {6, false, start_fault, NULL},
         [CTL_RESTART] = {3, true, start_restart, NULL},
@@ -297,18 +327,10 @@ static enum ctl_kind draw_kind(struct rng *rng)
 	return CTL_STATS;
 }
 
-bool control_start(uint32_t op, struct rng rng)
+static struct ctl *begin(uint32_t op, struct rng rng, enum ctl_kind kind, struct bdev *bdev)
 {
-	enum ctl_kind kind = draw_kind(&rng);
-	struct bdev *bdev;
-	struct ctl *c;
+	struct ctl *c = ctl_get();
 
-	if (!control_can_start() || (kinds[kind].alone && !control_idle()))
-		return false;
-	bdev = draw_bdev(&rng, kinds[kind].fits);
-	if (!bdev)
-		return true;
-	c = ctl_get();
 	*c = (struct ctl){.busy = true,
 	        .alone = kinds[kind].alone,
 	        .kind = kind,
@@ -321,6 +343,32 @@ bool control_start(uint32_t op, struct rng rng)
 	sim_event(SIM_OP_START, op, 100 + (uint64_t)kind, LOOP_CONTROL);
 	if (sim->tracing)
 		printf("%30s op %u: %s on %s\n", "", op, ctl_names[kind], c->name);
+	return c;
+}
+
+void control_start_exact(uint32_t op, enum ctl_kind kind, struct bdev *bdev, uint64_t new_blocks)
+{
+	struct ctl *c = begin(op, run_op_rng(op), kind, bdev);
+
+	c->exact = true;
+	c->new_blocks = new_blocks;
 	kinds[kind].start(c);
+}
+
+bool control_start(uint32_t op, struct rng rng)
+{
+	enum ctl_kind kind = draw_kind(&rng);
+	struct bdev *bdev;
+
+	if (!control_can_start() || (kinds[kind].alone && !control_idle()))
+		return false;
+	bdev = draw_bdev(&rng, kinds[kind].fits);
+	if (!bdev)
+		return true;
+	/* What was saved before is not the present stack any more. */
+	if (kind == CTL_CREATE || kind == CTL_DELETE || kind == CTL_RESIZE || kind == CTL_OUTSIDE ||
+	        kind == CTL_POLICY)
+		run->config_valid = false;
+	kinds[kind].start(begin(op, rng, kind, bdev));
 	return true;
 }

@@ -20,6 +20,7 @@ enum ctl_kind {
 	CTL_CREATE,
 	CTL_DELETE,
 	CTL_POLICY,
+	CTL_SAVE,
 	CTL_STATS,
 	CTL_FAULT,
 	CTL_RESTART,
@@ -36,6 +37,7 @@ struct ctl_layer {
 
 struct ctl {
 	bool busy, alone, faulty;
+	bool exact; /* new_blocks is given */
 	enum ctl_kind kind;
 	uint32_t op;
 	struct rng rng;
@@ -56,6 +58,9 @@ struct ctl {
 	unsigned num_layers;
 	struct ctl_layer layers[CTL_LAYERS_MAX];
 };
+
+/* The given operation instead of a drawn one. */
+void control_start_exact(uint32_t op, enum ctl_kind kind, struct bdev *bdev, uint64_t new_blocks);
 
 void ctl_end(struct ctl *c);
 /* Calls fn after so long. */

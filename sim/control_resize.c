@@ -20,7 +20,8 @@ bool ctl_has_file(const struct bdev *bdev)
 {
 	const struct sim_file *f = stack_file(bdev);
 
-	return f && !f->is_block && (stack_claims(bdev) & SIM_WATCHES) && run->faulty && !(run->given.without & WITHOUT_FAULTS);
+	return f && !f->is_block && (stack_claims(bdev) & SIM_WATCHES) && run->faulty &&
+	       !(run->given.without & WITHOUT_FAULTS);
 }
 
 static uint64_t draw_size(struct ctl *c)
@@ -152,6 +153,7 @@ static void planned(void *arg, const struct resize_report *report)
 		c->layers[0].new_blocks = c->new_blocks;
 		c->planned = false;
 	}
+	run->resized = true;
 	set_floors(c, true);
 	if (node)
 		node->next_blocks = c->new_blocks;
@@ -160,7 +162,8 @@ static void planned(void *arg, const struct resize_report *report)
 
 void ctl_start_resize(struct ctl *c)
 {
-	c->new_blocks = draw_size(c);
+	if (!c->exact)
+		c->new_blocks = draw_size(c);
 	bdev_resize_plan(c->bdev, c->new_blocks, planned, c);
 }
 

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "rpc/rpc.h"
+#include "rpc/server.h"
 #include "sim/run.h"
 
 static struct sim_module *modules;
@@ -81,6 +82,8 @@ static void make_file(const struct sim_setup *setup, struct rng *rng)
 	if (setup->file_is_block)
 		f->align_bytes = setup->block_bytes;
 	f->no_direct = !setup->file_is_block && rng_one_in(rng, 3);
+	if (run->given.rogue)
+		f->one_in[run->given.rogue - 1] = 4;
 	f->no_zero = rng_one_in(rng, 3);
 	f->no_punch = rng_one_in(rng, 3);
 	f->latency_min_ns = rng_range(rng, 1, 100) * NSEC_PER_USEC;
@@ -364,6 +367,30 @@ void stack_build(void (*done)(void))
 	build_next();
 }
 
+static void configured(void *arg, const struct err *err)
+{
+	rpc_config_free(arg);
+	if (err && err->code && !any_fault())
+		sim_fail("configuration failed", "%s\n%s", err->text, run->config);
+	build_poll(&build.timer);
+}
+
+void stack_build_from_config(void (*done)(void))
+{
+	struct rpc_config *config;
+	struct err err = ERR_NONE;
+
+	build.done = done;
+	build.polls = 0;
+	build.timer.fire = build_poll;
+	for (unsigned i = 0; i < RUN_NODES_MAX; i++)
+		if (run->nodes[i].state == NODE_WANTED)
+			run->nodes[i].state = NODE_UP;
+	if (rpc_config_parse("saved", run->config, strlen(run->config), &config, &err))
+		sim_fail("configuration failed", "%s\n%s", err.text, run->config);
+	rpc_config_run(config, false, configured, config);
+}
+
 /* ---- what holds for a bdev
  * ----------------------------------------------------------------------- */
 
@@ -429,7 +456,7 @@ bool stack_faulty(const struct bdev *bdev)
 	uint64_t faulty = 0;
 
 	if (f)
-		return f->faults > 0;
+		return f->faults > 0 && !run->given.rogue;
 	for (unsigned i = 0; i < bdev->num_bases; i++)
 		if (!bdev->bases[i] || stack_faulty(bdev->bases[i]))
 			faulty |= 1ULL << (i & 63);
@@ -488,7 +515,12 @@ static void check_one(const struct bdev *bdev, bool quiet)
 	if (f && own > f->size_bytes && f->faults == 0)
 		sim_fail("larger than its base", "%s has %lu bytes, its file %lu", bdev->name, own,
 		        f->size_bytes);
-	if (!quiet || !m || bdev->held_blocks || stack_faulty(bdev))
+	if (!quiet || !m || stack_faulty(bdev))
+		return;
+	if (bdev->held_blocks && bdev_num_blocks(bdev) != bdev->held_blocks)
+		sim_fail("wrong size", "%s is held at %lu blocks and has %lu", bdev->name,
+		        bdev->held_blocks, bdev_num_blocks(bdev));
+	if (bdev->held_blocks)
 		return;
 	if (m->expected_blocks && bdev_num_blocks(bdev) != m->expected_blocks(bdev))
 		sim_fail("wrong size", "%s has %lu blocks, it must have %lu", bdev->name,
