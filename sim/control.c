@@ -209,7 +209,6 @@ static void start_save(struct ctl *c)
 	json_t *params = json_pack("{s:s}", "name", "bdev");
 
 	rpc_call("framework_get_config", params, saved, c);
-	json_decref(params);
 }
 
 /* ---- disks

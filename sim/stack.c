@@ -203,7 +203,6 @@ static void call(struct run_node *node, bool creates, const char *method, json_t
 
 	*c = (struct call){.node = node, .creates = creates, .done = done, .arg = arg};
 	rpc_call(method, params, called, c);
-	json_decref(params);
 }
 
 static const char *method_name(
