@@ -36,7 +36,7 @@ static void fill_layer(
 
 static void set_problems(const struct transaction *t)
 {
-	if (t->kind == RESIZE_DRY || !t->bdev)
+	if (t->kind == RESIZE_DRY || !t->bdev || !t->started)
 		return;
 	bool refused = t->kind == RESIZE_STORAGE && t->err.code && !t->committed;
 
@@ -172,6 +172,15 @@ static bool storage_shrank(const struct transaction *t)
 	return t->own_blocks < t->bdev->own_blocks || t->own_blocks < t->bdev->geometry.num_blocks;
 }
 
+/* In the queue, so that the size that is held is not one that is just being left. */
+static void apply_policy(struct bdev *bdev)
+{
+	if (!bdev->graph->hold_wanted)
+		bdev->held_blocks = 0;
+	else if (bdev->held_blocks == 0)
+		bdev->held_blocks = bdev->geometry.num_blocks;
+}
+
 static void begin(struct transaction *t)
 {
 	struct bdev *bdev = t->bdev;
@@ -179,6 +188,8 @@ static void begin(struct transaction *t)
 	t->started = true;
 	t->start_ns = loop_clock_ns();
 	t->stamp = graph_stamp();
+	if (bdev && bdev->state == BDEV_ONLINE)
+		apply_policy(bdev);
 	if (!bdev || bdev->state != BDEV_ONLINE) {
 		err_set(&t->err, -ENODEV, "'%s' was removed before it could be resized", t->name);
 		t->bdev = NULL;
@@ -190,6 +201,8 @@ static void begin(struct transaction *t)
 		t->fact =
 		        t->kind == RESIZE_FACT || (t->kind == RESIZE_STORAGE && storage_shrank(t));
 		bdev->own_blocks = t->own_blocks;
+		if (t->kind == RESIZE_STORAGE)
+			bdev->graph->storage_unsettled = false;
 	}
 	if (t->bdev)
 		describe_cause(t);
@@ -200,6 +213,14 @@ static void run(struct job *job)
 	struct transaction *t = container_of(job, struct transaction, job);
 	struct removal_cause cause = {.hot = true, .why = "its storage has become empty"};
 
+	if (t->bdev && t->bdev->state == BDEV_CREATING && t->kind != RESIZE_USER &&
+	        t->kind != RESIZE_DRY) {
+		/* It derives its geometry anew before it appears. */
+		if (t->kind == RESIZE_STORAGE)
+			t->bdev->own_blocks = t->own_blocks;
+		transaction_end(t);
+		return;
+	}
 	begin(t);
 	if (t->err.code) {
 		transaction_end(t);
@@ -273,14 +294,12 @@ void bdev_geometry_changed(struct bdev *bdev, resize_done_fn done, void *arg)
 
 int bdev_set_policy(struct bdev *bdev, enum bdev_policy policy, struct err *err)
 {
-	uint64_t held = policy == BDEV_HOLD ? bdev->geometry.num_blocks : 0;
-
 	BELLOWS_ASSERT(loop_is_control());
 	if (bdev->state != BDEV_ONLINE)
 		return err_set(err, -ENODEV, "'%s' is being removed", bdev->name);
 	if (policy == bdev_get_policy(bdev))
 		return 0;
-	bdev->held_blocks = held;
+	bdev->graph->hold_wanted = policy == BDEV_HOLD;
 	resize_queue(RESIZE_GEOMETRY, bdev, bdev->own_blocks, NULL, NULL);
 	return 0;
 }
@@ -288,5 +307,5 @@ int bdev_set_policy(struct bdev *bdev, enum bdev_policy policy, struct err *err)
 enum bdev_policy bdev_get_policy(const struct bdev *bdev)
 {
 	BELLOWS_ASSERT(loop_is_control());
-	return bdev->held_blocks ? BDEV_HOLD : BDEV_FOLLOW;
+	return bdev->graph->hold_wanted ? BDEV_HOLD : BDEV_FOLLOW;
 }

@@ -158,7 +158,7 @@ static void test_hanging_disk(void **state)
 	static struct script leaf_script = {.hold_bios = true};
 	struct holder top = {.agrees = true};
 	struct resized done;
-	struct bdev *leaf = test_leaf_make("leaf", 1100, &leaf_script), *pass;
+	struct bdev *leaf = test_leaf_make("leaf", 1200, &leaf_script), *pass;
 
 	(void)state;
 	pass = test_make(&test_pass, "pass", NULL, "leaf", NULL);
@@ -168,7 +168,7 @@ static void test_hanging_disk(void **state)
 	test_step_timeout(250);
 	assert_int_equal(test_resize(leaf, 600, &done), -ETIMEDOUT);
 	assert_non_null(strstr(done.report.err.text, "'pass': waiting for its requests"));
-	assert_int_equal(bdev_num_blocks(pass), 1100);
+	assert_int_equal(bdev_num_blocks(pass), 1200);
 	assert_int_equal(test_resize(leaf, 2000, &done), 0); /* growing waits for nobody */
 	test_step_timeout(2000);
 	__atomic_store_n(&leaf_script.hold_bios, false, __ATOMIC_RELAXED);

@@ -248,6 +248,10 @@ static void errors_end_the_start_unless_ignored(void **state)
 	assert_string_equal(notes, "ac");
 	assert_int_equal(load_text(bad_batch, true).code, 0);
 	assert_string_equal(notes, "bc");
+	/* Options of a module that is not there concern nothing; what it would make is missed. */
+	loads(FILE_WITH("{'method':'bdev_absent_set_options','params':{'x':1}}," NOTE(
+	              "runtime", "c")),
+	        "c");
 	/* What belongs to a subsystem that is not there is skipped. */
 	loads("{'subsystems':[{'subsystem':'fsdev','config':[{'method':'fsdev_set_opts','params':"
 	      "{'fsdev_io_pool_size':5}}]},{'subsystem':'bdev','config':[" NOTE(

@@ -56,8 +56,10 @@ static void play(struct script *script, enum play *what, struct bdev_done done)
 		bdev_done_call(done, &err);
 		return;
 	case PLAY_HANG:
-		assert_null(script->hung.fn);
-		script->hung = done;
+		if (script->hung.fn) /* one at a time is enough */
+			bdev_done_call(done, NULL);
+		else
+			script->hung = done;
 		return;
 	}
 }
@@ -380,10 +382,15 @@ const char *test_events(void)
 	return copy;
 }
 
+void test_quiet_log(void)
+{
+	log_set_print_level(LOG_ERROR);
+}
+
 int test_setup(void **state)
 {
 	(void)state;
-	log_set_print_level(LOG_ERROR);
+	test_quiet_log();
 	test_loops_start(2, 20);
 	bdev_start();
 	test_step_timeout(2000);
@@ -482,6 +489,12 @@ struct bdev_spec test_spec(const struct bdev_module *module, const char *name)
 	return (struct bdev_spec){.module = module, .name = name};
 }
 
+void test_create(struct bdev_spec *spec, bdev_created_fn done, void *arg)
+{
+	spec->free_params = free_params;
+	bdev_create(spec, done, arg);
+}
+
 struct bdev *test_try_create(struct bdev_spec *spec, struct script *script, struct err *err)
 {
 	struct created created = {.done = false};
@@ -492,8 +505,7 @@ struct bdev *test_try_create(struct bdev_spec *spec, struct script *script, stru
 		script->frees_params = false;
 	spec->params = &params;
 	spec->params_bytes = sizeof(params);
-	spec->free_params = free_params;
-	bdev_create(spec, created_fn, &created);
+	test_create(spec, created_fn, &created);
 	assert_false(created.done);
 	wait_until(created.done);
 	if (err)

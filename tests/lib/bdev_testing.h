@@ -44,6 +44,9 @@ int test_setup(void **state);
 int test_teardown(void **state);
 void test_step_timeout(uint32_t ms);
 
+void test_quiet_log(void);
+/* bdev_create, with what frees the params: a script and TEST_PARAMS_SECRET. */
+void test_create(struct bdev_spec *spec, bdev_created_fn done, void *arg);
 /* Waits for bdev_create; the script may be NULL. NULL and *err when it fails. */
 struct bdev *test_try_create(struct bdev_spec *spec, struct script *script, struct err *err);
 struct bdev_spec test_spec(const struct bdev_module *module, const char *name);

@@ -172,6 +172,39 @@ static void test_sized_parts(void **state)
 	        "bdev_split_create", "{'base_bdev': 'm', 'split_count': 4, 'split_size_mb': 1}");
 }
 
+static void shrink_on_control(void *arg)
+{
+	bdev_storage_changed(bdev_find("m"), *(uint64_t *)arg, NULL, NULL);
+}
+
+static bool is_gone(void *arg)
+{
+	return !bdev_find(arg);
+}
+
+/* The base has really become shorter: nobody is asked, and what has no room is gone. */
+static void test_base_that_shrank(void **state)
+{
+	uint64_t blocks = 1500;
+
+	(void)state;
+	create_base("m", 3000);
+	split("m", 3, 0, 3);
+	write_mark("mp0", 5, 1);
+	struct disk *kept = disk_open("mp0", true), *lost = disk_open("mp2", true);
+
+	inproc_run(shrink_on_control, &blocks);
+	wait_until(is_gone, "mp2");
+	wait_until(is_gone, "mp1");
+	assert_true(disk_is_removed(lost));
+	expect_blocks("m", 1500);
+	expect_blocks("mp0", 1000);
+	assert_int_equal(kept->told, 0);
+	expect_mark("mp0", 5, 1);
+	disk_close(kept);
+	disk_close(lost);
+}
+
 static void test_waits_for_its_base(void **state)
 {
 	(void)state;
@@ -241,6 +274,7 @@ int main(void)
 	        cmocka_unit_test_setup_teardown(test_equal_parts, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_last_equal_part_follows, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_sized_parts, setup, teardown),
+	        cmocka_unit_test_setup_teardown(test_base_that_shrank, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_waits_for_its_base, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_restored_after_growth, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_refusals, setup, teardown),
