@@ -451,7 +451,7 @@ struct resize_layer {
 	char name[BDEV_NAME_MAX];
 	uint64_t old_blocks, new_blocks;
 	uint32_t block_bytes;
-	bool published;
+	bool published;                        /* it shows new_blocks now */
 	char why[BDEV_WHY_MAX];                /* of the new size */
 	char refused[ERR_TEXT_MAX];            /* empty: nobody refuses */
 	unsigned holders_told, holders_untold; /* clients */

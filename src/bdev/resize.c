@@ -48,10 +48,14 @@ static void set_problems(const struct transaction *t)
 	else if (t->err.code && t->committed)
 		bdev_set_problem(t->bdev, "resize", t->err.text,
 		        "the resize stopped half way: repeat it when the reason is gone");
-	if (t->err.code == 0 && !t->fact) {
-		bdev_set_problem(t->bdev, "resize", NULL, NULL);
-		bdev_set_problem(t->bdev, "storage", NULL, NULL);
+	for (unsigned i = 0; i < t->num_layers && t->err.code == 0; i++) {
+		struct bdev *bdev = t->layers[i].bdev;
+
+		if (layer_lives(&t->layers[i]) && !bdev->graph->persist_owed)
+			bdev_set_problem(bdev, "resize", NULL, NULL);
 	}
+	if (t->err.code == 0 && (t->kind == RESIZE_USER || t->kind == RESIZE_STORAGE))
+		bdev_set_problem(t->bdev, "storage", NULL, NULL);
 	if (t->kind == RESIZE_STORAGE && t->fact)
 		bdev_set_problem(t->bdev, "storage", t->cause,
 		        "give the storage its size back, or accept it");
