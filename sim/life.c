@@ -246,7 +246,6 @@ static void serving(void *arg, const struct err *err)
 	json_t *params = json_pack("{s:s}", "name", "none");
 
 	rpc_call("framework_get_config", params, primed, NULL);
-	json_decref(params);
 }
 
 static void check_leaks(uint64_t before)
