@@ -325,21 +325,24 @@ typedef void (*bdev_created_fn)(void *arg, struct bdev *bdev, const struct err *
  * may be NULL; it is called later, never from inside. */
 void bdev_create(const struct bdev_spec *spec, bdev_created_fn done, void *arg);
 
-/* Removes it and what stands on it, top first where that is possible: refuse new I/O, tell holders,
- * wait, destroy. done when it is gone. Holders that do not let go within the deadline are named in
- * err, and the removal goes on by itself. */
+/*
+ * Removes it and what stands on it, top first: refuse new I/O, tell holders, wait, destroy. Parents
+ * whose module has base_lost live on without it; the others go for good, also their creations. done
+ * when it is gone. Holders that do not let go within the deadline are named in err (-ETIMEDOUT),
+ * and the removal goes on by itself.
+ */
 void bdev_remove(struct bdev *bdev, struct bdev_done done);
-/* The storage is gone (hot removal): the same, but parents get base_lost. Any number of times. */
+/* The storage is gone (hot removal): the same, but new I/O fails at once, and the creation of a
+ * parent that goes too waits for its base again if it had wait_for_bases. Any number of times. */
 void bdev_gone(struct bdev *bdev, const char *why);
 
 /*
  * Members that come and go while the bdev lives on. attach puts an unclaimed base into an empty
  * slot
- * (-EEXIST, -EPERM, -ELOOP, -EMLINK when it has too many layers of its own, -ENOSPC when with it the
- * bdev would shrink); the module decides
- * when it uses it. detach runs base_lost, then takes the base out, which is unclaimed afterwards
- * and not offered again; -EOPNOTSUPP for a module without base_lost. bases[index] changes under
- * quiesce, and the size is derived again.
+ * (-EEXIST, -EPERM, -ELOOP, -EMLINK when it has too many layers of its own, -ENOSPC when with it
+ * the bdev would shrink); the module decides when it uses it. detach runs base_lost, then takes the
+ * base out, which is unclaimed afterwards and not offered again; -EOPNOTSUPP for a module without
+ * base_lost. bases[index] changes under quiesce, and the size is derived again.
  */
 void bdev_base_attach(struct bdev *bdev, unsigned index, struct bdev *base, struct bdev_done done);
 void bdev_base_detach(struct bdev *bdev, unsigned index, struct bdev_done done);
@@ -437,7 +440,9 @@ enum bdev_policy {
 	BDEV_FOLLOW,
 	BDEV_HOLD
 };
-/* hold: keeps its present size when the base grows, and refuses what would shrink it. */
+/* hold: keeps its present size when the base grows, and refuses what would shrink it. Takes effect
+ * in the queue of resizes, behind those that were asked for before; follow then takes up the base's
+ * size. */
 int bdev_set_policy(struct bdev *bdev, enum bdev_policy policy, struct err *err);
 enum bdev_policy bdev_get_policy(const struct bdev *bdev);
 
