@@ -18,7 +18,7 @@
 
 #define CLIENTS 5
 #define READS 40
-#define SEEDS 300
+#define SEEDS 200
 
 static const struct loop_addr addr = {.kind = LOOP_ADDR_TCP, .host = "127.0.0.1", .port = 10809};
 
@@ -109,7 +109,7 @@ struct client {
 	uint8_t in[65536];
 	uint64_t received;
 	uint64_t ended_ns;
-	bool connected, sending, deaf, ended;
+	bool settled, connected, sending, deaf, ended;
 };
 
 static void receive(struct client *c);
@@ -144,6 +144,7 @@ static void connected(struct loop_op *op, int result)
 	struct client *c = container_of(op, struct client, connect_op);
 	struct iovec iov = {c->out, c->out_len};
 
+	c->settled = true;
 	if (result < 0) { /* the server has gone before */
 		c->ended = true;
 		return;
@@ -295,6 +296,8 @@ static void end_in_any_order(uint64_t seed)
 	(void)sim_run_until(flag_is_set, &never, loop_random(loop_self()) % (2 * NSEC_PER_MSEC));
 	sim_on_loop(LOOP_CONTROL, remove_something, &e);
 	wait_for(&e.removed);
+	for (unsigned i = 0; i < CLIENTS; i++)
+		wait_for(&e.clients[i].settled);
 	if (!server_is_gone)
 		assert_int_equal(e.server->num_exports, 0);
 	end(server_is_gone ? NULL : e.server);
