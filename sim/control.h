@@ -23,6 +23,7 @@ enum ctl_kind {
 	CTL_SAVE,
 	CTL_STATS,
 	CTL_FAULT,
+	CTL_REPLUG,
 	CTL_RESTART,
 	CTL_CRASH,
 	CTL_KINDS
@@ -36,12 +37,13 @@ struct ctl_layer {
 };
 
 struct ctl {
-	bool busy, alone, faulty;
+	bool busy, alone;
 	bool exact; /* new_blocks is given */
 	enum ctl_kind kind;
 	uint32_t op;
 	struct rng rng;
-	struct bdev *bdev; /* stays while the operation is busy: nothing else removes bdevs then */
+	struct bdev *bdev; /* as it started; where disks may go, only its name is safe later */
+	struct top *top;   /* held */
 	char name[64];
 	uint64_t started_ns;
 	void (*then)(struct ctl *c);

@@ -244,8 +244,8 @@ static void io_done(struct bio *bio)
 	sim->bios++;
 	if (s->reads)
 		update_reads_from(top);
-	if (--top->in_flight == 0 && top->closing)
-		top_close_soon(top);
+	top->in_flight--;
+	top_try_close(top);
 }
 
 /* ---- drawing -----------------------------------------------------------------------------------

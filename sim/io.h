@@ -21,6 +21,7 @@ struct top {
 	struct model *model;
 	uint32_t block_bytes, block_sectors;
 	unsigned in_flight;
+	unsigned holds;        /* operations that need the bdev to stay */
 	uint64_t known_blocks; /* what the client has been told */
 	uint64_t verified;
 	uint64_t agreed_blocks; /* smallest size that the client has agreed to shrink to */
@@ -58,5 +59,5 @@ void top_set_floor(struct top *top, uint64_t blocks);
 /* The given request instead of a drawn one. */
 void io_start_exact(uint32_t op, struct top *top, enum bio_op kind, unsigned flags, uint64_t offset,
         uint64_t blocks);
-/* Closes the handle, soon and on the control loop. */
-void top_close_soon(struct top *top);
+/* Closes the handle of one that is closing, soon, when nothing needs it any more. */
+void top_try_close(struct top *top);

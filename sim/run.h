@@ -225,6 +225,8 @@ struct run_node *stack_draw_node(struct rng *rng, const struct bdev *base);
 /* Creates what is wanted, bottom first; then calls done. */
 void stack_build(void (*done)(void));
 typedef void (*stack_done_fn)(void *arg, bool ok);
+/* Creates the backends that have gone, in a life that is under way. */
+void stack_build_missing(void (*done)(void));
 /* The same by a configuration that was saved. */
 void stack_build_from_config(void (*done)(void));
 void stack_create_node(struct run_node *node, stack_done_fn done, void *arg);
@@ -237,6 +239,8 @@ bool stack_fails(const struct bdev *bdev);
 bool stack_faulty(const struct bdev *bdev);
 bool stack_repeatable(const struct bdev *bdev);
 bool stack_relaid(const struct bdev *bdev);
+/* Whether any disk of the run has failed so far. */
+bool sim_any_fault(void);
 bool stack_fresh(const struct bdev *bdev);
 struct sim_file *stack_file(const struct bdev *bdev);
 /* No bdev is larger than what backs it; quiet: sizes are what they must be. */

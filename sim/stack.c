@@ -203,7 +203,6 @@ static void call(struct run_node *node, bool creates, const char *method, json_t
 
 	*c = (struct call){.node = node, .creates = creates, .done = done, .arg = arg};
 	rpc_call(method, params, called, c);
-	json_decref(params);
 }
 
 static const char *method_name(
@@ -243,6 +242,7 @@ void stack_delete_node(struct run_node *node, stack_done_fn done, void *arg)
 static struct {
 	void (*done)(void);
 	bool any_order;
+	bool missing; /* only what has gone */
 	unsigned polls;
 	struct loop_timer timer;
 	unsigned layers; /* to be added on top, in the first life */
@@ -252,7 +252,7 @@ static struct {
 static void build_next(void);
 
 /* A disk that has failed may keep a bdev from coming back. */
-static bool any_fault(void)
+bool sim_any_fault(void)
 {
 	for (unsigned i = 0; i < SIM_FILES_MAX; i++)
 		if (sim->files[i].used && sim->files[i].faults)
@@ -264,11 +264,12 @@ static void built(void *arg, bool ok)
 {
 	struct run_node *node = arg;
 
-	if (!ok && run->life_started && !any_fault())
+	if (!ok && run->life_started && !sim_any_fault())
 		sim_fail("not recreated", "%s '%s' can't be created again after a restart",
 		        node->module, node->name);
+	/* Layers that wait for a base that returns come by themselves, and can't be created. */
 	if (!ok)
-		node->state = NODE_FREE;
+		node->state = build.missing ? NODE_UP : NODE_FREE;
 	build_next();
 }
 
@@ -327,7 +328,7 @@ static void build_examined(void *arg, const struct err *err)
 		        loop_self(), &build.timer, loop_now_ns(loop_self()) + NSEC_PER_MSEC);
 		return;
 	}
-	if (waiting > 0 && !any_fault())
+	if (waiting > 0 && !sim_any_fault())
 		sim_fail("not recreated", "%u bdevs still wait for a base", waiting);
 	build.done();
 }
@@ -356,6 +357,7 @@ static void build_next(void)
 void stack_build(void (*done)(void))
 {
 	build.done = done;
+	build.missing = false;
 	build.rng = rng_stream(sim->seed, 11 + sim->life * 16ULL);
 	build.any_order = run->life_started && rng_one_in(&build.rng, 4);
 	build.layers = run->life_started || run->given.scenario != SCENARIO_RANDOM
@@ -367,10 +369,25 @@ void stack_build(void (*done)(void))
 	build_next();
 }
 
+void stack_build_missing(void (*done)(void))
+{
+	build.done = done;
+	build.missing = true;
+	build.any_order = false;
+	build.layers = 0;
+	for (unsigned i = 0; i < RUN_NODES_MAX; i++) {
+		struct run_node *node = &run->nodes[i];
+
+		if (node->state == NODE_UP && node->num_bases == 0 && !bdev_find(node->name))
+			node->state = NODE_WANTED;
+	}
+	build_next();
+}
+
 static void configured(void *arg, const struct err *err)
 {
 	rpc_config_free(arg);
-	if (err && err->code && !any_fault())
+	if (err && err->code && !sim_any_fault())
 		sim_fail("configuration failed", "%s\n%s", err->text, run->config);
 	build_poll(&build.timer);
 }

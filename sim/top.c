@@ -79,8 +79,7 @@ static void linger_over(struct loop_timer *timer)
 	struct top *top = container_of(timer, struct top, linger_timer);
 
 	top->closing = true;
-	if (top->in_flight == 0)
-		top_close_soon(top);
+	top_try_close(top);
 }
 
 static void on_removed(struct bdev_handle *handle)
@@ -136,9 +135,9 @@ static void close_now(struct loop_task *task)
 		released(arg);
 }
 
-void top_close_soon(struct top *top)
+void top_try_close(struct top *top)
 {
-	if (top->close_queued)
+	if (!top->closing || top->close_queued || top->in_flight > 0 || top->holds > 0)
 		return;
 	top->close_queued = true;
 	top->close_task.run = close_now;
@@ -217,8 +216,7 @@ void io_release(struct bdev *bdev, void (*fn)(void *arg), void *arg)
 	top->closing = true;
 	top->released = fn;
 	top->released_arg = arg;
-	if (top->in_flight == 0)
-		top_close_soon(top);
+	top_try_close(top);
 }
 
 void io_close_all(void)
@@ -228,8 +226,7 @@ void io_close_all(void)
 	for (unsigned i = 0; i < IO_TOPS; i++)
 		if (tops[i].used && !tops[i].closing && !tops[i].removed) {
 			tops[i].closing = true;
-			if (tops[i].in_flight == 0)
-				top_close_soon(&tops[i]);
+			top_try_close(&tops[i]);
 		}
 }
 

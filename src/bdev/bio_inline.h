@@ -60,6 +60,7 @@ static inline void bio_push(
 
 	frame->bdev = bdev;
 	frame->offset_blocks = offset_blocks;
+	frame->loop_part = bl;
 	memcpy(&frame->epoch, &head, sizeof(head));
 	bl->inflight[epoch]++;
 }

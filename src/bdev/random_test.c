@@ -128,10 +128,7 @@ static void op_create(void)
 	        &test_leaf, &test_leaf, &test_pass, &test_bare, &test_min, &test_sum, &test_part};
 	const struct bdev_module *module = kinds[pick(ARRAY_SIZE(kinds))];
 	const char *bases[4];
-	struct {
-		struct script *script;
-		uint64_t secret;
-	} params = {pick_script(), TEST_PARAMS_SECRET};
+	struct test_params params = {pick_script(), TEST_PARAMS_SECRET};
 	struct bdev_spec spec = test_spec(module, pick_name());
 
 	if (module->bases_max)

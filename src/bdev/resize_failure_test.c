@@ -319,10 +319,7 @@ static void test_base_grows_under_a_creation(void **state)
 	static struct script slow = {.online = PLAY_HANG};
 	struct resized done;
 	struct bdev *l = test_leaf_make("leaf", 100, NULL);
-	struct {
-		struct script *script;
-		uint64_t secret;
-	} params = {&slow, TEST_PARAMS_SECRET};
+	struct test_params params = {&slow, TEST_PARAMS_SECRET};
 	struct bdev_spec spec = test_spec(&test_pass, "pass");
 	const char *base = "leaf";
 

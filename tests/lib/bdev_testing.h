@@ -37,6 +37,11 @@ extern struct bdev_module test_leaf, test_pass, test_bare, test_min, test_sum, t
 
 #define TEST_BLOCK 512U
 #define TEST_PARAMS_SECRET 0x5ec7e7
+/* What their specs have as params. */
+struct test_params {
+	struct script *script;
+	uint64_t secret;
+};
 
 /* 2 data loops, a deadline of 2 s. The teardown removes what is left, so scripts must outlive the
  * test: static ones do. */

@@ -18,6 +18,7 @@ export PATH=/usr/bin:/bin:/usr/sbin:/sbin # the system's Python, which has the n
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 SOURCE_DIR=${SOURCE_DIR:-$(cd "$here/../.." && pwd)}
 BUILD_DIR=${BUILD_DIR:-$SOURCE_DIR/build}
+BUILD_DIR=$(cd "$BUILD_DIR" && pwd)
 bellowsd=$BUILD_DIR/bellowsd
 dir=$(mktemp -d "${TMPDIR:-/tmp}/bellows-interop-XXXXXX")
 rpc_sock=$dir/rpc.sock
@@ -41,6 +42,7 @@ cleanup()
 	exit "$status"
 }
 trap cleanup EXIT
+cd "$dir" # some clients leave files where they are
 trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
