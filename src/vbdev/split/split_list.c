@@ -241,15 +241,6 @@ void split_examine(struct bdev *bdev, struct bdev_done done)
 /* ---- save -------------------------------------------------------------------------------------
  */
 
-/* Whether dividing the base as it is now would put the parts where they are. */
-static bool would_be_the_same(const struct split *split)
-{
-	const struct bdev *base = bdev_find(split->base_name);
-
-	return split->size_mb || !split->part_blocks ||
-	       (base && base->geometry.num_blocks / split->count == split->part_blocks);
-}
-
 json_t *split_save_module(void)
 {
 	json_t *calls = json_array();
@@ -260,7 +251,9 @@ json_t *split_save_module(void)
 		        "split_count", (json_int_t)split->count, "split_size_mb",
 		        (json_int_t)split->size_mb);
 
-		if (!would_be_the_same(split))
+		/* The base may have another size when this is loaded; the data lies where it lies.
+		 */
+		if (split->size_mb == 0 && split->part_blocks > 0)
 			json_object_set_new(params, "split_size_blocks",
 			        json_integer((json_int_t)split->part_blocks));
 		json_array_append_new(calls,
