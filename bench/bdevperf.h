@@ -62,12 +62,13 @@ uint64_t latency_percentile(const struct latency *l, double part);
 struct job;
 
 struct slot {
-	struct bio bio;
+	/* one line, just before those of the bio that are used most */
 	struct job *job;
 	uint64_t start_ns; /* 0: not one of those whose latency is taken */
 	struct iovec iov;
 	uint64_t unit; /* verify: which, counted in requests */
 	bool writing;  /* verify */
+	struct bio bio cache_aligned;
 };
 
 struct verify; /* bdevperf_verify.c */

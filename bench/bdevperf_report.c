@@ -106,11 +106,11 @@ static void print_text(const char *name, const struct sum *sum)
 	        name, sum->iops, sum->bytes_per_sec / 1e6, average_us(l),
 	        us(latency_percentile(l, 0.5)), us(latency_percentile(l, 0.99)),
 	        us(latency_percentile(l, 0.999)), us(l->max_ns));
-	if (sum->errors)
-		printf("  errors %llu (%s)", (unsigned long long)sum->errors,
-		        errno_text(sum->first_error));
 	if (sum->miscompares)
-		printf("  of which wrong data %llu", (unsigned long long)sum->miscompares);
+		printf("  WRONG DATA in %llu reads", (unsigned long long)sum->miscompares);
+	if (sum->errors > sum->miscompares)
+		printf("  errors %llu (%s)", (unsigned long long)(sum->errors - sum->miscompares),
+		        errno_text(sum->first_error));
 	printf("\n");
 }
 

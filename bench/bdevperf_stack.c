@@ -11,7 +11,7 @@
 
 #define LAYERS_MAX 64
 #define BLOCK_BYTES 4096
-#define SIZE_BYTES GIB(1)
+#define SIZE_BYTES MIB(256)
 
 static struct {
 	char *rest, *text;

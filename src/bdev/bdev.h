@@ -444,6 +444,10 @@ enum bdev_policy {
  * in the queue of resizes, behind those that were asked for before; follow then takes up the base's
  * size. */
 int bdev_set_policy(struct bdev *bdev, enum bdev_policy policy, struct err *err);
+/* hold at num_blocks, or at the present size if that is less: so a saved configuration finds the
+ * size again although the base has grown meanwhile. Giving up blocks is a shrink; when a holder
+ * refuses it, the present size is held. -EALREADY when it is held already. */
+int bdev_hold_at(struct bdev *bdev, uint64_t num_blocks, struct err *err);
 enum bdev_policy bdev_get_policy(const struct bdev *bdev);
 
 struct resize_layer {
@@ -451,7 +455,7 @@ struct resize_layer {
 	char name[BDEV_NAME_MAX];
 	uint64_t old_blocks, new_blocks;
 	uint32_t block_bytes;
-	bool published;
+	bool published;                        /* it shows new_blocks now */
 	char why[BDEV_WHY_MAX];                /* of the new size */
 	char refused[ERR_TEXT_MAX];            /* empty: nobody refuses */
 	unsigned holders_told, holders_untold; /* clients */

@@ -48,10 +48,14 @@ static void set_problems(const struct transaction *t)
 	else if (t->err.code && t->committed)
 		bdev_set_problem(t->bdev, "resize", t->err.text,
 		        "the resize stopped half way: repeat it when the reason is gone");
-	if (t->err.code == 0 && !t->fact) {
-		bdev_set_problem(t->bdev, "resize", NULL, NULL);
-		bdev_set_problem(t->bdev, "storage", NULL, NULL);
+	for (unsigned i = 0; i < t->num_layers && t->err.code == 0; i++) {
+		struct bdev *bdev = t->layers[i].bdev;
+
+		if (layer_lives(&t->layers[i]) && !bdev->graph->persist_owed)
+			bdev_set_problem(bdev, "resize", NULL, NULL);
 	}
+	if (t->err.code == 0 && (t->kind == RESIZE_USER || t->kind == RESIZE_STORAGE))
+		bdev_set_problem(t->bdev, "storage", NULL, NULL);
 	if (t->kind == RESIZE_STORAGE && t->fact)
 		bdev_set_problem(t->bdev, "storage", t->cause,
 		        "give the storage its size back, or accept it");
@@ -83,6 +87,13 @@ static void retry_refused_growth(const struct transaction *t)
 	}
 }
 
+/* A hold at less than it has, which somebody refused: what it has is held. */
+static void correct_hold(struct bdev *bdev)
+{
+	if (bdev->held_blocks && bdev->held_blocks < bdev->geometry.num_blocks)
+		bdev->held_blocks = bdev->geometry.num_blocks;
+}
+
 void transaction_end(struct transaction *t)
 {
 	autofree struct resize_layer *layers = xcalloc(t->num_layers + 1U, sizeof(*layers));
@@ -94,6 +105,8 @@ void transaction_end(struct transaction *t)
 		fill_layer(t, &t->layers[i], &layers[i]);
 	refresh_reasons(t);
 	set_problems(t);
+	if (t->bdev && t->err.code && t->kind != RESIZE_DRY)
+		correct_hold(t->bdev);
 	if (t->kind != RESIZE_DRY && t->err.code)
 		log_warning("bdev", "resize of '%s': %s", t->name, t->err.text);
 	retry_refused_growth(t);
@@ -175,10 +188,13 @@ static bool storage_shrank(const struct transaction *t)
 /* In the queue, so that the size that is held is not one that is just being left. */
 static void apply_policy(struct bdev *bdev)
 {
+	uint64_t at = bdev->graph->hold_at_blocks;
+
 	if (!bdev->graph->hold_wanted)
 		bdev->held_blocks = 0;
 	else if (bdev->held_blocks == 0)
-		bdev->held_blocks = bdev->geometry.num_blocks;
+		bdev->held_blocks =
+		        at ? min_u64(at, bdev->geometry.num_blocks) : bdev->geometry.num_blocks;
 }
 
 static void begin(struct transaction *t)
@@ -292,7 +308,8 @@ void bdev_geometry_changed(struct bdev *bdev, resize_done_fn done, void *arg)
 
 /* ---- policy ---- */
 
-int bdev_set_policy(struct bdev *bdev, enum bdev_policy policy, struct err *err)
+static int set_policy(
+        struct bdev *bdev, enum bdev_policy policy, uint64_t at_blocks, struct err *err)
 {
 	BELLOWS_ASSERT(loop_is_control());
 	if (bdev->state != BDEV_ONLINE)
@@ -300,8 +317,22 @@ int bdev_set_policy(struct bdev *bdev, enum bdev_policy policy, struct err *err)
 	if (policy == bdev_get_policy(bdev))
 		return 0;
 	bdev->graph->hold_wanted = policy == BDEV_HOLD;
+	bdev->graph->hold_at_blocks = at_blocks;
 	resize_queue(RESIZE_GEOMETRY, bdev, bdev->own_blocks, NULL, NULL);
 	return 0;
+}
+
+int bdev_set_policy(struct bdev *bdev, enum bdev_policy policy, struct err *err)
+{
+	return set_policy(bdev, policy, 0, err);
+}
+
+int bdev_hold_at(struct bdev *bdev, uint64_t num_blocks, struct err *err)
+{
+	if (bdev_get_policy(bdev) == BDEV_HOLD)
+		return err_set(err, -EALREADY,
+		        "'%s' is held already; set its policy to follow first", bdev->name);
+	return set_policy(bdev, BDEV_HOLD, num_blocks, err);
 }
 
 enum bdev_policy bdev_get_policy(const struct bdev *bdev)

@@ -100,6 +100,8 @@ static void persisted(void *arg, const struct err *err)
 
 	if (err)
 		step_failed(t, layer, err);
+	if (!err || (t->fact && layer->shrinks))
+		layer->bdev->graph->persist_owed = err != NULL;
 	layer->persisted = true;
 	advance(t);
 }

@@ -79,7 +79,8 @@ static void plan_layer(struct transaction *t, struct layer *layer)
 	}
 	layer->grows = layer->planned.num_blocks > layer->old_blocks;
 	layer->shrinks = layer->planned.num_blocks < layer->old_blocks;
-	layer->changes = !geometry_equal(&layer->planned, &bdev->geometry);
+	layer->changes =
+	        !geometry_equal(&layer->planned, &bdev->geometry) || bdev->graph->persist_owed;
 	for (unsigned i = 0; i < bdev->num_bases; i++) {
 		const struct layer *below = bdev->bases[i] ? layer_of(t, bdev->bases[i]) : NULL;
 

@@ -251,6 +251,27 @@ static void test_hold(void **state)
 	blocks_are(leaf, 300);
 }
 
+/* As a saved configuration asks for it, over a base that has grown meanwhile. */
+static void test_hold_at(void **state)
+{
+	struct resized done;
+	struct err err = ERR_NONE;
+	struct bdev *leaf = test_leaf_make("leaf", 200, NULL);
+	struct bdev *pass = test_make(&test_pass, "pass", NULL, "leaf", NULL);
+
+	(void)state;
+	assert_int_equal(bdev_hold_at(pass, 100, &err), 0);
+	wait_until(bdev_num_blocks(pass) == 100);
+	assert_int_equal(bdev_hold_at(pass, 50, &err), -EALREADY);
+	assert_int_equal(test_resize(leaf, 300, &done), 0);
+	blocks_are(pass, 100);
+	assert_int_equal(bdev_set_policy(pass, BDEV_FOLLOW, &err), 0);
+	wait_until(bdev_num_blocks(pass) == 300);
+	assert_int_equal(bdev_hold_at(pass, 1000, &err), 0);
+	assert_int_equal(test_resize(leaf, 400, &done), 0);
+	blocks_are(pass, 300);
+}
+
 /* A bdev in the middle whose size a user chooses: within its base, and its parent follows. */
 static void test_part_and_its_base(void **state)
 {
@@ -445,6 +466,7 @@ int main(void)
 	        TEST(test_refusals),
 	        TEST(test_agreed_shrink),
 	        TEST(test_hold),
+	        TEST(test_hold_at),
 	        TEST(test_part_and_its_base),
 	        TEST(test_some_grow_some_shrink),
 	        TEST(test_queue_is_in_order),

@@ -375,6 +375,7 @@ static void saves_have_what_was_set(void **state)
 	        json_string_value(json_object_get(params, "base_bdev_name")), "nowhere");
 	params = bdev_entry(config, "bdev_set_resize_policy", "top2");
 	assert_string_equal(json_string_value(json_object_get(params, "policy")), "hold");
+	assert_int_equal(json_integer_value(json_object_get(params, "num_blocks")), 100);
 	params = bdev_entry(config, "bdev_enable_histogram", "disk");
 	assert_string_equal(json_string_value(json_object_get(params, "opc")), "read");
 	bdev_entry(config, "iobuf_set_options", NULL);
