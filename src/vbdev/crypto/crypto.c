@@ -18,7 +18,7 @@ struct crypto {
 struct crypto_loop {
 	struct crypto_unit unit;
 	uint8_t *scratch;
-	bool zero_is_zero; /* a block of zeroes on the base was never written, and reads as such */
+	bool zero_is_zero; /* zeroes on the base were never written, and read as such */
 };
 
 /* ---- the data view -----------------------------------------------------------------------------
@@ -82,17 +82,41 @@ static bool is_zero(const uint8_t *bytes, size_t len)
 	return first == 0 && memcmp(bytes, bytes + sizeof(first), len - sizeof(first)) == 0;
 }
 
+#define SECTOR_BYTES 512U /* no disk tears less */
+#define SECTORS_MAX (65536 / SECTOR_BYTES)
+
+/*
+ * Where zeroes are zeroes. It goes by sectors, as a crash may leave a part of a block written, or
+ * unmapped.
+ */
+static int decrypt_sparse(const struct crypto_unit *unit, uint64_t lba, uint8_t *at)
+{
+	unsigned sectors = (1U << unit->block_shift) / SECTOR_BYTES, zeroes = 0;
+	bool zero[SECTORS_MAX];
+	int rc;
+
+	for (unsigned i = 0; i < sectors; i++) {
+		zero[i] = is_zero(at + i * SECTOR_BYTES, SECTOR_BYTES);
+		zeroes += zero[i];
+	}
+	if (zeroes == sectors)
+		return 0;
+	rc = crypto_decrypt(unit, lba, 1, at);
+	for (unsigned i = 0; zeroes > 0 && i < sectors; i++) {
+		if (zero[i])
+			memset(at + i * SECTOR_BYTES, 0, SECTOR_BYTES);
+	}
+	return rc;
+}
+
 static int decrypt_run(const struct crypto_loop *cl, uint64_t lba, uint64_t num_blocks, uint8_t *at)
 {
-	size_t block = (size_t)1 << cl->unit.block_shift;
 	int rc = 0;
 
 	if (likely(!cl->zero_is_zero))
 		return crypto_decrypt(&cl->unit, lba, num_blocks, at);
-	for (uint64_t i = 0; i < num_blocks && rc == 0; i++, at += block) {
-		if (!is_zero(at, block))
-			rc = crypto_decrypt(&cl->unit, lba + i, 1, at);
-	}
+	for (uint64_t i = 0; i < num_blocks && rc == 0; i++, at += 1ULL << cl->unit.block_shift)
+		rc = decrypt_sparse(&cl->unit, lba + i, at);
 	return rc;
 }
 

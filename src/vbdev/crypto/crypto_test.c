@@ -251,6 +251,16 @@ static void test_failed_write_gives_the_view_back(void **state)
 	disk_close(disk);
 }
 
+static uint8_t *raw_copy(uint64_t sectors)
+{
+	uint8_t *bytes = xcalloc(sectors, 512);
+	struct disk *base = disk_open("m", false);
+
+	assert_int_equal(disk_read(base, 0, sectors * 512 / base->block_bytes, bytes), 0);
+	disk_close(base);
+	return bytes;
+}
+
 /* ---- zeroes and unmap --------------------------------------------------------------------------
  */
 
@@ -314,18 +324,40 @@ static void test_unmap_by_option(void **state)
 	disk_close(base);
 }
 
+/* A power cut has left parts of blocks unmapped, or not yet written. */
+static void test_torn_unmap(void **state)
+{
+	uint8_t plain[2 * 4096], bytes[2 * 4096];
+
+	(void)state;
+	make("AES_XTS", 4096, 64, true);
+	struct disk *disk = disk_open("c", true);
+
+	fill_pattern(plain, sizeof(plain), 5);
+	assert_int_equal(disk_write(disk, 10, 2, plain), 0);
+	disk_close(disk);
+	uint8_t *raw = raw_copy(64 * 8);
+
+	inproc_ok("bdev_crypto_delete", "{'name': 'c'}");
+	memset(raw + 10 * 4096 + 512, 0, 1024);
+	memset(raw + 11 * 4096 + 7 * 512, 0, 512);
+	memset(plain + 512, 0, 1024);
+	memset(plain + 4096 + 7 * 512, 0, 512);
+	disk = disk_open("m", true);
+	assert_int_equal(disk_write(disk, 0, 64, raw), 0);
+	disk_close(disk);
+	inproc_ok("bdev_crypto_create",
+	        "{'name': 'c', 'base_bdev_name': 'm', 'cipher': 'AES_XTS', 'key': '" KEY
+	        "', 'key2': '" KEY2 "', 'unmap': true}");
+	disk = disk_open("c", false);
+	assert_int_equal(disk_read(disk, 10, 2, bytes), 0);
+	assert_memory_equal(bytes, plain, sizeof(plain));
+	disk_close(disk);
+	free(raw);
+}
+
 /* ---- resize ------------------------------------------------------------------------------------
  */
-
-static uint8_t *raw_copy(uint64_t blocks)
-{
-	uint8_t *bytes = xcalloc(blocks, 512);
-	struct disk *base = disk_open("m", false);
-
-	assert_int_equal(disk_read(base, 0, blocks, bytes), 0);
-	disk_close(base);
-	return bytes;
-}
 
 /* The first half lies still, the second is read and written all the while. */
 static void test_resize_leaves_ciphertext(void **state)
@@ -421,6 +453,7 @@ int main(void)
 	                test_failed_write_gives_the_view_back, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_zeroes, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_unmap_by_option, setup, teardown),
+	        cmocka_unit_test_setup_teardown(test_torn_unmap, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_resize_leaves_ciphertext, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_large_requests_at_once, setup, teardown),
 	};
