@@ -218,11 +218,11 @@ static int crypto_geometry(const struct bdev *bdev, const struct bdev_geometry_i
 	const struct crypto *crypto = bdev->priv;
 	uint32_t caps = BIO_CAP(BIO_READ) | BIO_CAP(BIO_WRITE) | BIO_CAP(BIO_FLUSH) |
 	                BIO_CAP(BIO_RESET) | BIO_CAP_FUA;
-	uint32_t max = (uint32_t)(BIO_BOUNCE_MAX_BYTES / out->block_bytes);
-	uint32_t boundary = out->optimal_io_boundary_blocks;
+	uint32_t max, boundary = out->optimal_io_boundary_blocks;
 
-	(void)in;
-	(void)err;
+	if (in->bases[0].block_bytes == 0)
+		return err_set(err, -ENODEV, "its base is gone");
+	max = (uint32_t)(BIO_BOUNCE_MAX_BYTES / out->block_bytes);
 	if (crypto->params.unmap)
 		caps |= BIO_CAP(BIO_UNMAP) | BIO_CAP(BIO_BLOCK_STATUS);
 	out->caps &= caps;

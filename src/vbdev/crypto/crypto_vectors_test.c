@@ -26,7 +26,7 @@ static gcry_cipher_hd_t open_context(enum crypto_cipher cipher, const char *key,
 {
 	struct crypto_secret secret = {0};
 	struct err err = ERR_NONE;
-	gcry_cipher_hd_t context;
+	gcry_cipher_hd_t context = NULL;
 
 	crypto_start();
 	if (crypto_parse_keys(cipher, key, key2, &secret, &err) ||
