@@ -15,7 +15,8 @@
  *    first.
  *  - Nothing is freed while a bio is in flight in it. Removal marks, tells the holders, waits,
  * sweeps.
- *  - rank: 0 for a backend, else 1 + the highest rank of the bases.
+ *  - rank: 0 for a backend, else higher than the rank of each base; 1 + the highest of the bases
+ * that it has or ever had.
  */
 #pragma once
 
@@ -36,7 +37,9 @@ struct rpc_method; /* rpc/rpc.h */
 
 #define BDEV_NAME_MAX 256 /* with the terminating NUL */
 #define BDEV_BASES_MAX 256
+#define BDEV_RANKS_MAX 64 /* the graph refuses what would have a higher rank */
 #define BDEV_WHY_MAX 160
+#define BDEV_ALIASES_MAX 64
 
 /* ---- geometry ---------------------------------------------------------------------------------
  */
@@ -50,11 +53,13 @@ struct bdev_geometry {
 	bool write_cache;              /* completed writes may be volatile until a flush */
 	bool rotational;
 	bool read_only;
-	uint32_t buf_align_bytes; /* memory alignment that data must have; 1: any. The core bounces
-	                           */
+	/* What this bdev's own submit can be given; not taken over from a base, where the core sees
+	 * to it for every request that comes down. */
+	uint32_t buf_align_bytes;            /* of memory; 1: any. The core bounces */
 	uint32_t max_transfer_blocks;        /* 0: any. The core splits */
 	uint32_t optimal_io_boundary_blocks; /* 0: none. Advice, shown to clients */
-	bool split_on_boundary; /* the core splits data operations at optimal_io_boundary_blocks */
+	bool split_on_boundary; /* the core splits at optimal_io_boundary_blocks whatever has a
+	                           range; buf_align_bytes is at most a block then */
 	uint32_t preferred_write_granularity_blocks, preferred_write_alignment_blocks;
 	uint32_t optimal_write_blocks;
 	uint32_t preferred_unmap_granularity_blocks, preferred_unmap_alignment_blocks;
@@ -86,6 +91,18 @@ static inline void bdev_done_call(struct bdev_done done, const struct err *err)
 	done.fn(done.arg, err);
 }
 
+/* What an example of a bdev is to be made of. */
+struct bdev_example {
+	unsigned variant; /* from 0 */
+	const char *name; /* may be ignored by a module that makes up its names */
+	const char *const *bases;
+	unsigned num_bases;
+	/* For backends: the size, and a scratch file of that size, which the test removes. */
+	uint64_t num_blocks;
+	uint32_t block_bytes;
+	const char *scratch_path;
+};
+
 /*
  * One kind of bdev. All slots run on the control loop except submit, which runs on the loop of the
  * bio. Every slot that is left out means "pass through" or "nothing to do".
@@ -102,12 +119,15 @@ struct bdev_module {
 	                               a zero entry */
 	size_t loop_state_bytes;    /* zeroed state per loop, see bdev_loop_state */
 	bool splits;                /* uses bio_split_*: a new frame stack begins below */
-	const struct rpc_method *methods; /* methods beside (or instead of) the generated ones */
-	bool no_generated_methods;        /* create and delete stand in `methods` */
+	bool shares_base; /* several bdevs of this module may stand on one base, each on its
+	                     own part of it (split, gpt, volumes); others still may not */
+	/* Methods beside the generated ones; one with a generated one's name takes its place. */
+	const struct rpc_method *methods;
+	bool no_generated_methods; /* no bdev_<name>_create and _delete are made up */
 
 	/* Required with more than one base and for a backend; else the geometry of the base. Pure:
 	 * reads priv and in, writes out, which arrives as a copy of the first present base (or
-	 * zeroed). */
+	 * zeroed), without the limits of its submit. */
 	int (*geometry)(const struct bdev *bdev, const struct bdev_geometry_in *in,
 	        struct bdev_geometry *out, struct err *err);
 
@@ -139,9 +159,12 @@ struct bdev_module {
 	 * published, when shrinking after. */
 	void (*resize)(struct bdev *bdev, uint64_t own_blocks, struct bdev_done done);
 
-	/* A base went away (already refused new I/O) / came back by name. Left out: the bdev is
-	 * removed too. base_lost must let go of the base: the core closes it when done is called;
-	 * done with an error removes this bdev. */
+	/* A base went away / came back, known by name or UUID. Without base_lost the bdev is
+	 * removed too. base_lost lets go of the base: when done is called nothing new is sent to
+	 * it; the core then sets bases[base_index] to NULL under quiesce. done with an error
+	 * removes this bdev. Before base_returned the core sets bases[base_index]; whether it may
+	 * be used is the module's to find out; done with an error takes it out again. Either may
+	 * come at any time, but not both at once for one base. */
 	void (*base_lost)(struct bdev *bdev, unsigned base_index, struct bdev_done done);
 	void (*base_returned)(struct bdev *bdev, unsigned base_index, struct bdev_done done);
 
@@ -156,6 +179,13 @@ struct bdev_module {
 	json_t *(*save)(const struct bdev *bdev);
 	/* The same for options of the module as a whole, written before its bdevs. */
 	json_t *(*save_module)(void);
+	/* The core stops and all bdevs are gone: forget what the module keeps beside them. */
+	void (*stop)(void);
+	/* What a user might call to create such a bdev, as save writes it: for the tests that loop
+	 * over all modules. A new reference, or NULL: no further variant. Left out: the generated
+	 * create method without parameters of its own. */
+	json_t *(*example)(const struct bdev_example *wanted);
+	bool keeps_no_data; /* what is written is lost (null): tests compare nothing */
 
 	struct list link; /* the core's */
 };
@@ -201,18 +231,19 @@ struct bdev_op_stats {
 
 struct bdev_loop {
 	uint32_t gate;
-	uint32_t epoch;       /* 0 or 1: the counter that new bios take */
-	uint64_t inflight[2]; /* bios that hold a frame of this bdev, by epoch */
-	struct bdev_op_stats stats[BIO_OPS];
+	uint32_t lacks; /* BIO_CAP bits that submit can't be given: this loop's view of caps */
+	uint32_t epoch; /* 0 or 1: the counter that new bios take */
+	uint64_t inflight[2];   /* bios that hold a frame of this bdev, by epoch */
 	struct bdev_slow *slow; /* queues, locked ranges, drain waiters, histogram; the core's */
 	void *state;            /* the module's loop_state_bytes */
+	struct bdev_op_stats stats[BIO_OPS];
 } cache_aligned;
 
 struct bdev {
 	/* read on the data path; written on the control loop before online or under quiesce, except
-	 * num_blocks, which is published with release */
+	 * num_blocks, which is published with release, and caps, which loops have in their lacks */
 	bio_fn submit;
-	uint32_t caps;
+	uint32_t caps; /* control loop only */
 	uint32_t block_shift;
 	struct bdev_loop *loops; /* [loops_count()] */
 	struct bdev **bases;     /* [num_bases]; NULL: missing */
@@ -267,14 +298,17 @@ struct bdev_spec {
 	uuid_t uuid; /* null: made up, see bdev_create */
 	const char *const
 	        *aliases; /* NULL or NULL-terminated, beside the UUID text, which always is one */
-	const char *const *bases; /* names, aliases or UUIDs */
+	const char *const *bases; /* names, aliases or UUIDs; NULL: an empty slot */
 	unsigned num_bases;
 	const void *params; /* copied to the head of priv */
 	size_t params_bytes;
-	void (*free_params)(void *params); /* NULL: plain bytes; releases what params points to,
-	                                      after destroy */
+	/* NULL: plain bytes. Releases what params points to: after destroy, or when the creation
+	 * fails or is cancelled. From the call of bdev_create on it belongs to the core. */
+	void (*free_params)(const struct bdev_module *module, void *params);
 	uint64_t own_blocks;
 	bool wait_for_bases; /* absent bases: succeed now, create when they appear */
+	bool without_absent; /* absent bases: create without them (at least one is there); each is
+	                        offered by base_returned when it appears */
 	const char *method;  /* for save: the create method; NULL: generated name */
 };
 
@@ -287,6 +321,8 @@ struct bdev_spec {
  * same after a restart.
  */
 typedef void (*bdev_created_fn)(void *arg, struct bdev *bdev, const struct err *err);
+/* The spec is copied. What params points to belongs to the core from here on, also on failure. done
+ * may be NULL; it is called later, never from inside. */
 void bdev_create(const struct bdev_spec *spec, bdev_created_fn done, void *arg);
 
 /* Removes it and what stands on it, top first where that is possible: refuse new I/O, tell holders,
@@ -295,6 +331,18 @@ void bdev_create(const struct bdev_spec *spec, bdev_created_fn done, void *arg);
 void bdev_remove(struct bdev *bdev, struct bdev_done done);
 /* The storage is gone (hot removal): the same, but parents get base_lost. Any number of times. */
 void bdev_gone(struct bdev *bdev, const char *why);
+
+/*
+ * Members that come and go while the bdev lives on. attach puts an unclaimed base into an empty
+ * slot
+ * (-EEXIST, -EPERM, -ELOOP, -EMLINK when it has too many layers of its own, -ENOSPC when with it the
+ * bdev would shrink); the module decides
+ * when it uses it. detach runs base_lost, then takes the base out, which is unclaimed afterwards
+ * and not offered again; -EOPNOTSUPP for a module without base_lost. bases[index] changes under
+ * quiesce, and the size is derived again.
+ */
+void bdev_base_attach(struct bdev *bdev, unsigned index, struct bdev *base, struct bdev_done done);
+void bdev_base_detach(struct bdev *bdev, unsigned index, struct bdev_done done);
 
 /* By name, alias or UUID text. NULL: none that is visible. */
 struct bdev *bdev_find(const char *name);
@@ -310,6 +358,9 @@ void bdev_for_each_waiting(
         void (*fn)(void *arg, const struct bdev_spec *spec, const char *missing), void *arg);
 /* Drops a waiting creation; -ENODEV if there is none of that name. */
 int bdev_waiting_cancel(const char *name);
+/* What it was created from. params is the head of its priv; bases are as they were asked for, or as
+ * attach and detach have left them (NULL: an empty slot). */
+const struct bdev_spec *bdev_get_spec(const struct bdev *bdev);
 
 int bdev_add_alias(struct bdev *bdev, const char *alias, struct err *err);
 int bdev_remove_alias(struct bdev *bdev, const char *alias);
@@ -331,6 +382,8 @@ struct bdev_options {
 struct bdev_options *bdev_options(void);
 /* bdev_examine: allows the name although auto_examine is off, and examines it if it is there. */
 int bdev_examine_by_name(const char *name, struct err *err);
+/* The i-th name allowed so, for save; NULL past the last. */
+const char *bdev_examine_allowed(unsigned i);
 
 /* Called once on the control loop before anything else / when all bdevs are to be removed, top
  * first. */
@@ -352,6 +405,10 @@ void bdev_told(struct bdev_tell *tell, enum bdev_told told, unsigned clients);
 
 struct bdev_holder_ops {
 	const char *kind; /* "nbd export" */
+	/* A module that holds a bdev for itself (a volume store without volumes): bdevs of this
+	 * module may stand on it meanwhile, others and other writers may not. Left out: a target.
+	 */
+	const struct bdev_module *module;
 	/* Required: the bdev has the new size; tell the clients, then bdev_told. */
 	void (*resized)(struct bdev_handle *handle, uint64_t old_blocks, uint64_t new_blocks,
 	        struct bdev_tell *tell);
@@ -426,13 +483,19 @@ void bdev_geometry_changed(struct bdev *bdev, resize_done_fn done, void *arg);
  * ------------------------------------------------------------------------ */
 
 /* New bios that enter this bdev queue; done when none is in flight. Nests: each needs its
- * unquiesce. */
+ * unquiesce, after its done. -ENODEV: the bdev is being removed, and is not quiesced. Who quiesces
+ * several bdevs takes the upper ones first: what a lower one has queued is in flight above. */
 void bdev_quiesce(struct bdev *bdev, struct bdev_done done);
 void bdev_unquiesce(struct bdev *bdev);
 
-/* The same for bios that overlap a range. The caller owns the struct until unlock's done. New
- * overlapping bios queue in order; others pass. Bios of an owner are let through with
- * bio_set_range_owner. */
+/*
+ * The same for bios that overlap a range. `locked` is called when no bio that entered before is in
+ * flight; a range that overlaps one locked earlier waits for its unlock. The core has the struct
+ * until bdev_range_unlock returns, which may be called only after `locked` was, without error.
+ * New overlapping bios queue; a bio that overlaps an earlier queued one queues behind it, so that
+ * overlapping requests that entered on one loop keep their order; others pass. Operations without
+ * a range (flush, reset) pass. Bios of the owner are let through with bio_set_range_owner.
+ */
 struct bdev_range {
 	uint64_t offset_blocks, num_blocks;
 	struct bdev_done locked;

@@ -44,8 +44,13 @@ enum bio_op {
 };
 
 enum bio_flags {
-	BIO_FUA = 1 << 0,      /* write, write_zeroes: durable when complete */
-	BIO_NO_UNMAP = 1 << 1, /* write_zeroes: must not deallocate */
+	BIO_FUA = 1 << 0,         /* write, write_zeroes: durable when complete */
+	BIO_NO_UNMAP = 1 << 1,    /* write_zeroes: must not deallocate */
+	BIO_STALE_OK = 1 << 2,    /* read: the buffer may be left as it is by a bdev that stores
+	                             nothing, instead of being filled with zeroes: what is in it
+	                             already belongs to the reader. A layer's own buffers never
+	                             carry it on */
+	BIO_RANGE_OWNER = 1 << 7, /* see bio_set_range_owner */
 };
 
 /* What a bdev must be able to do for a bio, and what a bdev can (bdev->caps): one bit per
@@ -61,18 +66,20 @@ enum bio_flags {
 typedef void (*bio_fn)(struct bio *bio);
 
 #define BIO_FRAMES_MAX 16
+#define BIO_DATA_MAX_BYTES (1U << 30) /* of one read, write or compare; also of iov_skip_bytes */
 #define BIO_FRAME_CTX_BYTES 24
 
 struct bio_frame {
 	struct bdev *bdev;
 	uint64_t offset_blocks; /* in this layer's address space */
 	bio_fn done;  /* what this layer wants called when the layer below is done; NULL: skip */
-	void *bounce; /* buffer attached by bio_bounce, freed when the frame pops */
-	uint32_t bounce_class;
+	void *bounce; /* the core's: buffer of bio_bounce; valid with its flag, as the next three */
+	uint8_t bounce_class, bounce_user;
+	uint16_t bounce_rank;
 	uint8_t epoch; /* the core's: which in-flight counter holds this frame */
+	uint8_t flags; /* the core's */
 	uint8_t step;  /* the layer's: state of a multi-step request, a named enum; 0 at entry */
 	uint8_t tries; /* the layer's: retries so far; 0 at entry */
-	uint8_t spare;
 	uint64_t ctx[BIO_FRAME_CTX_BYTES / 8]; /* the layer's; see bio_ctx; not zeroed at entry */
 };
 _Static_assert(sizeof(struct bio_frame) == CACHE_LINE_BYTES, "a frame is one cache line");
@@ -96,15 +103,20 @@ struct bio {
 	uint8_t flags;           /* enum bio_flags */
 	uint8_t check;           /* the core's: state in check builds */
 	uint8_t spare;
-	int32_t status; /* 0 or -errno, valid on the way up */
-	uint32_t need;  /* BIO_CAP bits, from op and flags */
-	uint32_t spare2;
-	uint64_t submit_ns;       /* loop_now_ns at submit */
-	struct bio_extent extent; /* BIO_BLOCK_STATUS only */
-	bio_fn done;              /* the owner's */
-	void *arg;                /* the owner's */
+	int32_t status;       /* 0 or -errno, valid on the way up */
+	uint32_t need;        /* BIO_CAP bits, from op and flags */
+	uint32_t loop_offset; /* the core's: of this loop's part in bdev->loops, in bytes */
+	uint64_t submit_ns;   /* loop_now_ns at submit */
+	union {
+		struct bio_extent extent;       /* BIO_BLOCK_STATUS only */
+		struct loop_extent loop_extent; /* the same, while a backend asks loop.h */
+	};
+	bio_fn done;        /* the owner's */
+	void *arg;          /* the owner's */
+	uint64_t spare3[2]; /* frames begin on a cache line when the bio does */
 	struct bio_frame frames[BIO_FRAMES_MAX];
 };
+_Static_assert(offsetof(struct bio, frames) == 2 * CACHE_LINE_BYTES, "the head is two cache lines");
 
 /* ---- for owners (targets, the core, jobs) ---------------------------------------------------- */
 
@@ -125,15 +137,30 @@ static inline void bio_init(struct bio *bio, enum bio_op op, const struct iovec 
 	bio->num_blocks = num_blocks;
 	bio->done = done;
 	bio->arg = arg;
+	bio->check = 0;
+}
+
+/*
+ * Lets the bio through the locked ranges of the bdev that it is submitted to (not of those below):
+ * for the one who has locked the range that it lies in. After bio_init, before submit.
+ */
+static inline void bio_set_range_owner(struct bio *bio)
+{
+	bio->flags |= BIO_RANGE_OWNER;
 }
 
 /*
  * The one place that checks client input. Completes (queued, never in place) with -EINVAL (range
- * past the end, overflow, data shorter than the length, bad flags), -EOPNOTSUPP, -EROFS / -EBADF
- * (handle opened read-only), -ENODEV (bdev gone), or the result. A zero-length data operation is a
- * success. On any loop; the bio stays on it.
+ * past the end, overflow, data shorter than the length or too long, bad flags), -EOPNOTSUPP, -EROFS
+ * / -EBADF (handle opened read-only), -ENODEV (bdev gone), or the result. A zero-length data
+ * operation is a success. FLUSH and RESET travel with offset and length 0. On any loop; the bio
+ * stays on it.
  */
 void bio_submit(struct bdev_handle *handle, struct bio *bio, uint64_t offset_blocks);
+
+/* The same checks, for a module's own bios to a base that it has claimed, and for the core's:
+ * without a handle, so nothing keeps the bdev but the caller's claim. */
+void bio_submit_bdev(struct bdev *bdev, struct bio *bio, uint64_t offset_blocks);
 
 /* ---- for layers ------------------------------------------------------------------------------ */
 
@@ -156,7 +183,7 @@ static inline uint64_t bio_offset(const struct bio *bio)
 	})
 
 /* The module's private part of the layer's bdev. */
-void *bdev_priv(const struct bdev *bdev);
+static inline void *bdev_priv(const struct bdev *bdev);
 #define bio_priv(bio, type) ((type *)bdev_priv(bio_bdev(bio)))
 
 /*
@@ -185,7 +212,8 @@ static inline void bio_complete(struct bio *bio, int status);
  * parent's op and flags. end gives the reference back; when all children are done, `done` is called
  * with the parent's status set to the first error in completion order, or the parent is completed
  * when done is NULL. The split uses the frame's ctx[0..1]; ctx[2] stays the layer's. A layer may
- * split again from done.
+ * split again from done. again runs later on the loop; what it finds in the frame is what was
+ * there, but for ctx[0..1]. A layer that calls begin again from `again` is first in line.
  */
 #define BIO_SPLIT_MAX 64
 #define BIO_CHILD_IOVS 16
@@ -217,7 +245,7 @@ uint64_t *bio_child_tag(struct bio *child);
 /*
  * Attaches a buffer of at least bytes (<= BIO_BOUNCE_MAX_BYTES), aligned to 4096, to the layer's
  * frame; it is freed when the frame pops. Returns NULL after queueing the bio, to call again(bio)
- * when there is one. One buffer per frame.
+ * when there is one. One buffer per frame: asked for again it returns the one that is there.
  */
 #define BIO_BOUNCE_MAX_BYTES (1024 * 1024)
 void *bio_bounce(struct bio *bio, size_t bytes, bio_fn again) must_check;
@@ -230,6 +258,15 @@ static inline uint64_t bio_bytes(const struct bio *bio);
 void bio_copy_out(const struct bio *bio, uint64_t skip_bytes, void *dst, size_t len);
 void bio_copy_in(struct bio *bio, uint64_t skip_bytes, const void *src, size_t len);
 void bio_zero_data(struct bio *bio, uint64_t skip_bytes, size_t len);
+/* 0, or -EILSEQ when the data differs from what is at `with`. */
+int bio_compare_data(const struct bio *bio, uint64_t skip_bytes, const void *with, size_t len);
+
+/*
+ * What the core does for a bdev whose module lacks `missing` (BIO_CAP bits) for a bio: it serves it
+ * by other operations, or refuses it. For a layer that holds the bio and finds out only then that
+ * it can't do the operation. The frame's ctx, step and tries are the core's from here on.
+ */
+void bio_emulate(struct bio *bio, uint32_t missing);
 
 /*
  * Builds a plain iovec array of the bio's data view (skip and end applied) into out[max]; returns

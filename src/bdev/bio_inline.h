@@ -4,6 +4,9 @@
  */
 #pragma once
 
+#include <string.h>
+
+#include "base/cursor.h"
 #include "bdev/bio.h"
 
 /* The slow way in: gates, missing capabilities, emulation. */
@@ -12,32 +15,66 @@ void bio_enter_slow(struct bio *bio, struct bdev *bdev, uint64_t offset_blocks);
  */
 void bio_advance(struct loop_task *task);
 
-/* Enters a bdev: one frame more, counted in flight. */
-static inline void bio_enter(struct bio *bio, struct bdev *bdev, uint64_t offset_blocks)
-{
-	struct bdev_loop *bl = &bdev->loops[bio->loop->id];
+/* Who has the bio, for check builds. */
+enum bio_check {
+	BIO_OWNED,     /* the owner, or nobody yet */
+	BIO_HELD,      /* a layer, or the core */
+	BIO_COMPLETED, /* the loop's queue, on the way up */
+};
 
-	if (unlikely((bl->gate | (bio->need & ~bdev->caps)) != 0)) {
-		bio_enter_slow(bio, bdev, offset_blocks);
-		return;
-	}
+/* Of bio_frame.flags. */
+enum bio_frame_flags {
+	FRAME_BOUNCE = 1 << 0,     /* a buffer is attached */
+	FRAME_UNCOUNTED = 1 << 1,  /* of a child that the core made of a bio that counts */
+	FRAME_SPLIT = 1 << 2,      /* children are outstanding or being made */
+	FRAME_CORE_SPLIT = 1 << 3, /* they are of the core's pool */
+};
+
+#if defined(BELLOWS_CHECK) && BELLOWS_CHECK
+#define BIO_CHECK_SET(bio, state) ((bio)->check = (state))
+#else
+#define BIO_CHECK_SET(bio, state) ((void)0)
+#endif
+
+/* The part of a bdev that belongs to the bio's loop. */
+static inline struct bdev_loop *bio_bdev_loop(const struct bio *bio, const struct bdev *bdev)
+{
+	return (struct bdev_loop *)(void *)((char *)bdev->loops + bio->loop_offset);
+}
+
+/* Takes a frame for the bdev, counted in flight. */
+static inline void bio_push(
+        struct bio *bio, struct bdev *bdev, struct bdev_loop *bl, uint64_t offset_blocks)
+{
 	struct bio_frame *frame = ++bio->frame;
 
 	BELLOWS_CHECKED(frame < bio->frames + BIO_FRAMES_MAX);
+	/* epoch; and flags, step and tries become 0: four bytes in one store */
+	uint32_t epoch = bl->epoch, head = host_le32(epoch);
+
 	frame->bdev = bdev;
 	frame->offset_blocks = offset_blocks;
-	frame->done = NULL;
-	frame->bounce = NULL;
-	frame->epoch = (uint8_t)bl->epoch;
-	frame->step = 0;
-	frame->tries = 0;
-	bl->inflight[bl->epoch]++;
+	memcpy(&frame->epoch, &head, sizeof(head));
+	bl->inflight[epoch]++;
+}
+
+/* Enters a bdev: one frame more. */
+static inline void bio_enter(struct bio *bio, struct bdev *bdev, uint64_t offset_blocks)
+{
+	struct bdev_loop *bl = bio_bdev_loop(bio, bdev);
+
+	if (unlikely((bl->gate | (bio->need & bl->lacks)) != 0)) {
+		bio_enter_slow(bio, bdev, offset_blocks);
+		return;
+	}
+	bio_push(bio, bdev, bl, offset_blocks);
 	bdev->submit(bio);
 }
 
 static inline void bio_forward(
         struct bio *bio, struct bdev *base, uint64_t offset_blocks, bio_fn done)
 {
+	BELLOWS_CHECKED(bio->check == BIO_HELD && !(bio->frame->flags & FRAME_SPLIT));
 	bio->frame->done = done;
 	bio_enter(bio, base, offset_blocks);
 }
@@ -45,9 +82,16 @@ static inline void bio_forward(
 static inline void bio_complete(struct bio *bio, int status)
 {
 	BELLOWS_CHECKED(status <= 0);
+	BELLOWS_CHECKED(bio->check == BIO_HELD && !(bio->frame->flags & FRAME_SPLIT));
+	BIO_CHECK_SET(bio, BIO_COMPLETED);
 	bio->status = status;
 	bio->task.run = bio_advance;
 	loop_defer(bio->loop, &bio->task);
+}
+
+static inline void *bdev_priv(const struct bdev *bdev)
+{
+	return bdev->priv;
 }
 
 static inline uint64_t bio_bytes(const struct bio *bio)

@@ -18,30 +18,36 @@ struct bdev_handle {
 	void *arg;
 	struct list link; /* in bdev_graph.handles */
 	bool removed_told;
+	uint64_t known_blocks; /* the size that the holder was told last, or saw at open */
+	uint64_t asked;        /* stamp of the transaction that asked it last */
 };
 
 /* ---- data-path half: called on the control loop -----------------------------------------------
  */
 
-/* Per-process pools of every loop (children per rank, bounce buffers); before the first bdev. */
+/* Pools of children and bounce buffers: nothing is allocated before a bdev of their rank is there.
+ * stop frees them: no bdev is left. */
 void bio_pools_start(void);
 void bio_pools_stop(void);
 
-/* Allocates bdev->loops with module state, and takes over the limits of bdev->geometry. */
+/* Allocates bdev->loops with module state, and takes over bdev->geometry and bdev->rank. */
 void bdev_loops_create(struct bdev *bdev);
-/* No bio is in flight. */
+/* No bio is in flight, and bdev_gate_close is done or no bio ever was. NULL loops are fine. */
 void bdev_loops_destroy(struct bdev *bdev);
 
 /*
- * Applies the published geometry (caps, limits) to the data path: stores num_blocks with release,
- * and on every loop sets or clears GATE_LIMITS; done when each loop has seen it. The control half
- * calls it under the rules of a resize.
+ * Applies a geometry and the present bdev->rank to the data path: stores caps, block_shift and,
+ * with release, num_blocks, and tells every loop. Does not touch bdev->geometry. done when each
+ * loop goes by it and, when it shrinks, no bio that entered before is in flight. A bdev that has
+ * ever shrunk checks the range of each bio that enters it (-EIO), as its parents may learn of it
+ * later. A rank that rises is published before the module uses the base that raises it.
  */
 void bdev_publish_geometry(
         struct bdev *bdev, const struct bdev_geometry *geometry, struct bdev_done done);
 
 /* From now on new bios fail with -ENODEV, and what is queued at the gate too; done when no bio is
- * in flight on any loop. */
+ * in flight on any loop. Later calls that would wait for loops (quiesce, ranges, publish,
+ * statistics) end with -ENODEV at once. */
 void bdev_gate_close(struct bdev *bdev, struct bdev_done done);
 
 /* Runs fn(loop, arg) on every loop, the control loop included, then done on the control loop. */

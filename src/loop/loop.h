@@ -13,7 +13,7 @@
  *    called on that loop, except loop_send, which any thread may call.
  *  - Callbacks are never called from inside the function that starts an operation; they run later,
  *    from the loop's turn. Completions are queued and drained, so the stack stays shallow.
- *  - One turn: run ready tasks (bounded number), messages, expired timers, completions, turn-end
+ *  - One turn: messages, expired timers, completions, ready tasks (bounded number), turn-end
  *    tasks; submit what was prepared; sleep if there is nothing to do. loop_now_ns is read once per
  *    turn.
  *  - An operation's struct loop_op, its data buffers and its out-parameters must live until its

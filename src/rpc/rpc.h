@@ -105,6 +105,9 @@ struct rpc_subsystem {
 	const char *name;
 	const char *const *depends_on; /* NULL-terminated; NULL: none */
 	json_t *(*save)(void);         /* a new array of {"method","params"}, or NULL: JSON null */
+	/* The daemon ends: let go of clients and listeners, before the bdevs are removed, and call
+	 * done(arg) once. NULL: nothing to let go of. */
+	void (*stop)(void (*done)(void *arg), void *arg);
 	struct list link;
 };
 #define RPC_SUBSYSTEM(subsystem)                                                                   \

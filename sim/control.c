@@ -1,0 +1,326 @@
+/*
+ * Operations on the control loop: each is drawn, started, watched and judged. At most one changes
+ * the stack or a size at a time, so that what it leads to can be foretold; quiesces, locks, plans
+ * and statistics go on beside it.
+ */
+#include "sim/control.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+static struct ctl ctls[CTL_SLOTS];
+
+/* ---- slots
+ * --------------------------------------------------------------------------------------- */
+
+bool control_idle(void)
+{
+	for (unsigned i = 0; i < CTL_SLOTS; i++)
+		if (ctls[i].busy)
+			return false;
+	return true;
+}
+
+bool control_can_start(void)
+{
+	for (unsigned i = 0; i < CTL_SLOTS; i++)
+		if (ctls[i].busy && ctls[i].alone)
+			return false;
+	return !ctls[0].busy || !ctls[CTL_SLOTS - 1].busy || !ctls[1].busy;
+}
+
+static struct ctl *ctl_get(void)
+{
+	for (unsigned i = 0; i < CTL_SLOTS; i++)
+		if (!ctls[i].busy)
+			return &ctls[i];
+	return NULL;
+}
+
+void ctl_end(struct ctl *c)
+{
+	BELLOWS_ASSERT(c->busy);
+	sim_event(SIM_NOTE, c->op, c->kind, 0);
+	c->busy = false;
+}
+
+void ctl_after(struct ctl *c, uint64_t ns, void (*fn)(struct ctl *c))
+{
+	c->then = fn;
+	loop_timer_start(loop_self(), &c->timer, loop_now_ns(loop_self()) + ns);
+}
+
+static void timer_fired(struct loop_timer *timer)
+{
+	struct ctl *c = container_of(timer, struct ctl, timer);
+
+	c->then(c);
+}
+
+void control_check_progress(void)
+{
+	for (unsigned i = 0; i < CTL_SLOTS; i++)
+		if (ctls[i].busy && sim->now_ns - ctls[i].started_ns > CTL_PATIENCE_NS)
+			sim_fail("control stuck",
+			        "op %u (%s on %s) is not done after %lu simulated seconds",
+			        ctls[i].op, ctl_names[ctls[i].kind], ctls[i].name,
+			        sim_seconds_since(ctls[i].started_ns));
+}
+
+/* ---- quiesce, range lock
+ * ------------------------------------------------------------------------- */
+
+static struct bdev *draw_bdev(struct rng *rng, bool (*fits)(const struct bdev *))
+{
+	struct bdev *fit[64];
+	unsigned n = 0;
+
+	for (struct bdev *b = bdev_next(NULL); b && n < ARRAY_SIZE(fit); b = bdev_next(b))
+		if (b->state == BDEV_ONLINE && (!fits || fits(b)))
+			fit[n++] = b;
+	return n ? fit[rng_below(rng, n)] : NULL;
+}
+
+static void quiesce_end(struct ctl *c)
+{
+	struct top *top = io_top_of(c->bdev);
+
+	if (top && --c->watch[0] == 0)
+		top->quiesced_at = 0;
+	bdev_unquiesce(c->bdev);
+	ctl_end(c);
+}
+
+static void quiesced(void *arg, const struct err *err)
+{
+	struct ctl *c = arg;
+	struct top *top = io_top_of(c->bdev);
+
+	if (err && err->code)
+		sim_fail("quiesce", "op %u: quiescing %s failed: %s", c->op, c->name, err->text);
+	c->watch[0] = 0;
+	if (top && !top->quiesced_at) {
+		c->watch[0] = 1;
+		top->quiesced_at = ++run->seq;
+	}
+	ctl_after(c, rng_below(&c->rng, 20) * NSEC_PER_MSEC, quiesce_end);
+}
+
+static void start_quiesce(struct ctl *c)
+{
+	bdev_quiesce(c->bdev, (struct bdev_done){quiesced, c});
+}
+
+static void range_end(struct ctl *c)
+{
+	struct top *top = io_top_of(c->bdev);
+
+	if (top && c->watch[0])
+		top->locked_blocks = 0;
+	bdev_range_unlock(c->bdev, &c->range);
+	ctl_end(c);
+}
+
+static void range_locked(void *arg, const struct err *err)
+{
+	struct ctl *c = arg;
+	struct top *top = io_top_of(c->bdev);
+
+	if (err && err->code)
+		sim_fail("range lock", "op %u: locking a range of %s failed: %s", c->op, c->name,
+		        err->text);
+	c->watch[0] = 0;
+	if (top && !top->locked_blocks) {
+		c->watch[0] = 1;
+		top->locked_offset = c->range.offset_blocks;
+		top->locked_blocks = c->range.num_blocks;
+	}
+	ctl_after(c, rng_below(&c->rng, 20) * NSEC_PER_MSEC, range_end);
+}
+
+static void start_range(struct ctl *c)
+{
+	uint64_t size = bdev_num_blocks(c->bdev);
+
+	c->range = (struct bdev_range){.locked = {range_locked, c}};
+	c->range.offset_blocks = rng_below(&c->rng, size);
+	c->range.num_blocks = rng_range(&c->rng, 1, min_u64(64, size - c->range.offset_blocks));
+	list_init(&c->range.link);
+	bdev_range_lock(c->bdev, &c->range);
+}
+
+/* ---- statistics, policy
+ * -------------------------------------------------------------------------- */
+
+static void stats_done(void *arg, const struct err *err)
+{
+	struct ctl *c = arg;
+
+	if (err && err->code)
+		sim_fail("statistics", "op %u: statistics of %s: %s", c->op, c->name, err->text);
+	ctl_end(c);
+}
+
+static void start_stats(struct ctl *c)
+{
+	if (rng_one_in(&c->rng, 3))
+		bdev_reset_stats(c->bdev, BDEV_RESET_ALL, (struct bdev_done){stats_done, c});
+	else
+		bdev_get_stats(c->bdev, &c->stats, NULL, (struct bdev_done){stats_done, c});
+}
+
+static void start_policy(struct ctl *c)
+{
+	bool hold = bdev_get_policy(c->bdev) == BDEV_FOLLOW;
+	struct err err = ERR_NONE;
+
+	(void)bdev_set_policy(c->bdev, hold ? BDEV_HOLD : BDEV_FOLLOW, &err);
+	ctl_end(c);
+}
+
+static bool has_base(const struct bdev *bdev)
+{
+	return bdev->num_bases > 0;
+}
+
+/* ---- disks
+ * ----------------------------------------------------------------------------------------- */
+
+static void fault_end(struct ctl *c)
+{
+	memset(c->file->one_in, 0, sizeof(c->file->one_in));
+	if (c->file->gone)
+		sim_event(SIM_FILE_FAULT, sim_file_index(c->file), FAULT_RETURN, 0);
+	c->file->gone = false;
+	ctl_end(c);
+}
+
+static void start_fault(struct ctl *c)
+{
+	static const enum sim_fault kinds[] = {
+	        FAULT_READ_ERROR, FAULT_WRITE_ERROR, FAULT_FLUSH_ERROR, FAULT_LATENT, FAULT_STALL};
+	struct sim_file *used[SIM_FILES_MAX];
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < SIM_FILES_MAX; i++)
+		if (sim->files[i].used)
+			used[n++] = &sim->files[i];
+	if (n == 0 || !run->faulty || (run->given.without & WITHOUT_FAULTS)) {
+		ctl_end(c);
+		return;
+	}
+	c->file = used[rng_below(&c->rng, n)];
+	run->tally.faults++;
+	if (rng_one_in(&c->rng, 8)) {
+		c->file->gone = true;
+		c->file->faults++;
+		sim_event(SIM_FILE_FAULT, sim_file_index(c->file), FAULT_GONE, 0);
+	} else {
+		c->file->one_in[kinds[rng_below(&c->rng, ARRAY_SIZE(kinds))]] =
+		        (uint32_t)rng_range(&c->rng, 2, 20);
+	}
+	ctl_after(c, NSEC_PER_MSEC << rng_below(&c->rng, 10), fault_end);
+}
+
+/* ---- ends of the daemon
+ * --------------------------------------------------------------------------- */
+
+static void start_crash(struct ctl *c)
+{
+	if (run->given.without & WITHOUT_CRASHES) {
+		ctl_end(c);
+		return;
+	}
+	run->tally.crashes++;
+	sim_crash(rng_below(&c->rng, 3) != 0);
+}
+
+static void start_restart(struct ctl *c)
+{
+	run->tally.restarts++;
+	ctl_end(c);
+	if (!(run->given.without & WITHOUT_CRASHES))
+		life_restart();
+}
+
+/* ---- choice
+ * -------------------------------------------------------------------------------------- */
+
+const char *const ctl_names[CTL_KINDS] = {
+        [CTL_RESIZE] = "resize",
+        [CTL_PLAN] = "plan",
+        [CTL_OUTSIDE] = "resize from outside",
+        [CTL_QUIESCE] = "quiesce",
+        [CTL_RANGE] = "range lock",
+        [CTL_CREATE] = "create",
+        [CTL_DELETE] = "delete",
+        [CTL_POLICY] = "policy",
+        [CTL_STATS] = "statistics",
+        [CTL_FAULT] = "fault",
+        [CTL_RESTART] = "restart",
+        [CTL_CRASH] = "crash",
+};
+
+static const struct {
+	unsigned weight;
+	bool alone; /* no other operation beside it */
+	void (*start)(struct ctl *c);
+	bool (*fits)(const struct bdev *bdev);
+} kinds[CTL_KINDS] = {
+        [CTL_RESIZE] = {28, true, ctl_start_resize, ctl_resizable},
+        [CTL_PLAN] = {8, true, ctl_start_plan, ctl_resizable},
+        [CTL_OUTSIDE] = {6, true, ctl_start_outside, ctl_has_file},
+        [CTL_QUIESCE] = {14, false, start_quiesce, NULL},
+        [CTL_RANGE] = {14, false, start_range, NULL},
+        [CTL_CREATE] = {8, true, ctl_start_create, NULL},
+        [CTL_DELETE] = {6, true, ctl_start_delete, has_base},
+        [CTL_POLICY] = {4, true, start_policy, has_base},
+        [CTL_STATS] = {6, false, start_stats, NULL},
+        [CTL_FAULT] = {6, false, start_fault, NULL},
+        [CTL_RESTART] = {3, true, start_restart, NULL},
+        [CTL_CRASH] = {6, true, start_crash, NULL},
+};
+
+static enum ctl_kind draw_kind(struct rng *rng)
+{
+	uint64_t sum = 0, r;
+
+	for (unsigned i = 0; i < CTL_KINDS; i++)
+		sum += kinds[i].weight;
+	r = rng_below(rng, sum);
+	for (unsigned i = 0; i < CTL_KINDS; i++) {
+		if (r < kinds[i].weight)
+			return (enum ctl_kind)i;
+		r -= kinds[i].weight;
+	}
+	return CTL_STATS;
+}
+
+bool control_start(uint32_t op, struct rng rng)
+{
+	enum ctl_kind kind = draw_kind(&rng);
+	struct bdev *bdev;
+	struct ctl *c;
+
+	if (!control_can_start() || (kinds[kind].alone && !control_idle()))
+		return false;
+	bdev = draw_bdev(&rng, kinds[kind].fits);
+	if (!bdev)
+		return true;
+	c = ctl_get();
+	*c = (struct ctl){.busy = true,
+	        .alone = kinds[kind].alone,
+	        .kind = kind,
+	        .op = op,
+	        .rng = rng,
+	        .bdev = bdev,
+	        .started_ns = sim->now_ns,
+	        .timer = {.fire = timer_fired}};
+	str_copy(c->name, sizeof(c->name), bdev->name);
+	sim_event(SIM_OP_START, op, 100 + (uint64_t)kind, LOOP_CONTROL);
+	if (sim->tracing)
+		printf("%30s op %u: %s on %s\n", "", op, ctl_names[kind], c->name);
+	kinds[kind].start(c);
+	return true;
+}

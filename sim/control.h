@@ -1,0 +1,70 @@
+/*
+ * control.h: operations of the workload on the control loop. control.c has their choice and the
+ * short ones, control_resize.c those that change sizes, control_graph.c those that change the
+ * stack. State of one life.
+ */
+#pragma once
+
+#include "sim/io.h"
+
+#define CTL_SLOTS 3
+#define CTL_PATIENCE_NS (900 * NSEC_PER_SEC)
+#define CTL_LAYERS_MAX 32
+
+enum ctl_kind {
+	CTL_RESIZE,
+	CTL_PLAN,
+	CTL_OUTSIDE,
+	CTL_QUIESCE,
+	CTL_RANGE,
+	CTL_CREATE,
+	CTL_DELETE,
+	CTL_POLICY,
+	CTL_STATS,
+	CTL_FAULT,
+	CTL_RESTART,
+	CTL_CRASH,
+	CTL_KINDS
+};
+
+extern const char *const ctl_names[CTL_KINDS];
+
+struct ctl_layer {
+	char name[64];
+	uint64_t old_blocks, new_blocks;
+};
+
+struct ctl {
+	bool busy, alone, faulty;
+	enum ctl_kind kind;
+	uint32_t op;
+	struct rng rng;
+	struct bdev *bdev; /* stays while the operation is busy: nothing else removes bdevs then */
+	char name[64];
+	uint64_t started_ns;
+	void (*then)(struct ctl *c);
+	struct loop_timer timer;
+	unsigned watch[1];
+	struct bdev_range range;
+	struct bdev_stats stats;
+	struct sim_file *file;
+	struct run_node *node;
+	/* a resize */
+	uint64_t new_blocks;
+	bool planned;
+	int plan_code;
+	unsigned num_layers;
+	struct ctl_layer layers[CTL_LAYERS_MAX];
+};
+
+void ctl_end(struct ctl *c);
+/* Calls fn after so long. */
+void ctl_after(struct ctl *c, uint64_t ns, void (*fn)(struct ctl *c));
+
+bool ctl_resizable(const struct bdev *bdev);
+bool ctl_has_file(const struct bdev *bdev);
+void ctl_start_resize(struct ctl *c);
+void ctl_start_plan(struct ctl *c);
+void ctl_start_outside(struct ctl *c);
+void ctl_start_create(struct ctl *c);
+void ctl_start_delete(struct ctl *c);

@@ -1,0 +1,122 @@
+/*
+ * Bdevs that come and go while requests are in flight. A bdev that is the same as its base takes
+ * the oracle's knowledge along.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "sim/control.h"
+
+static void move_model(const char *from, const char *to)
+{
+	struct model *m = model_find(from);
+
+	if (m && !model_find(to))
+		str_copy(m->name, sizeof(m->name), to);
+}
+
+/* ---- create
+ * ---------------------------------------------------------------------------------------- */
+
+static void created(void *arg, bool ok)
+{
+	struct ctl *c = arg;
+	const struct sim_module *m = sim_module_find(c->node->module);
+
+	sim_event(SIM_CREATE, c->op, ok, 0);
+	run->tally.creates += ok;
+	if (!ok && !stack_faulty(c->bdev) && !stack_fails(c->bdev))
+		sim_fail("create failed", "op %u: %s '%s' can't be created on %s", c->op,
+		        c->node->module, c->node->name, c->name);
+	if (!ok)
+		c->node->state = NODE_FREE;
+	else if (m->claims & SIM_IDENTITY)
+		move_model(c->name, c->node->name);
+	else if (model_find(c->name))
+		model_remove(model_find(c->name));
+	io_rescan();
+	ctl_end(c);
+}
+
+static void released(void *arg)
+{
+	struct ctl *c = arg;
+
+	c->node = bdev_is_claimed(c->bdev) ? NULL : stack_draw_node(&c->rng, c->bdev);
+	if (!c->node) {
+		io_rescan();
+		ctl_end(c);
+		return;
+	}
+	stack_create_node(c->node, created, c);
+}
+
+void ctl_start_create(struct ctl *c)
+{
+	if (bdev_is_claimed(c->bdev)) {
+		ctl_end(c);
+		return;
+	}
+	io_release(c->bdev, released, c);
+}
+
+/* ---- delete
+ * ---------------------------------------------------------------------------------------- */
+
+static void after_delete(struct ctl *c)
+{
+	const struct sim_module *m = sim_module_find(c->node->module);
+	struct top *tops = io_tops();
+
+	/* The handles of what is gone close by themselves, each on its own. */
+	for (unsigned i = 0; i < IO_TOPS; i++)
+		if (tops[i].used && tops[i].removed) {
+			ctl_after(c, NSEC_PER_MSEC, after_delete);
+			return;
+		}
+	if (bdev_find(c->name)) {
+		ctl_after(c, NSEC_PER_MSEC, after_delete);
+		return;
+	}
+	if (m->claims & SIM_IDENTITY)
+		move_model(c->node->name, c->node->bases[0]);
+	for (unsigned i = 0; i < MODELS_MAX; i++) {
+		struct model *model = &run->models[i];
+
+		if (model->used && !bdev_find(model->name))
+			model_remove(model);
+	}
+	c->node->state = NODE_FREE;
+	io_rescan();
+	ctl_end(c);
+}
+
+static void deleted(void *arg, bool ok)
+{
+	struct ctl *c = arg;
+
+	/* A disk that stalls may make it take longer than the call waits; it goes on all the same.
+	 */
+	if (!ok && !c->faulty)
+		sim_fail("delete failed", "op %u: %s '%s' can't be deleted", c->op, c->node->module,
+		        c->node->name);
+	run->tally.deletes++;
+	after_delete(c);
+}
+
+void ctl_start_delete(struct ctl *c)
+{
+	c->node = stack_node_of(c->bdev);
+	if (!c->node || bdev_is_claimed(c->bdev) || c->node->state != NODE_UP) {
+		ctl_end(c);
+		return;
+	}
+	/* Another bdev of the same node may be in use: only nodes whose bdevs all are tops. */
+	for (struct bdev *b = bdev_next(NULL); b; b = bdev_next(b))
+		if (b->num_bases && stack_node_of(b) == c->node && bdev_is_claimed(b)) {
+			ctl_end(c);
+			return;
+		}
+	c->faulty = stack_faulty(c->bdev);
+	stack_delete_node(c->node, deleted, c);
+}

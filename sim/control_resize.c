@@ -1,0 +1,210 @@
+/*
+ * Resizes: planned, done, and judged by what was planned; and files that somebody else resizes.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "sim/control.h"
+
+#define BLOCKS_MAX_BYTES MIB(4)
+
+bool ctl_resizable(const struct bdev *bdev)
+{
+	const struct sim_file *f = stack_file(bdev);
+
+	return bdev->module->resize && !(f && f->is_block);
+}
+
+bool ctl_has_file(const struct bdev *bdev)
+{
+	const struct sim_file *f = stack_file(bdev);
+
+	return f && !f->is_block && (stack_claims(bdev) & SIM_WATCHES) && run->faulty && !(run->given.without & WITHOUT_FAULTS);
+}
+
+static uint64_t draw_size(struct ctl *c)
+{
+	uint64_t old = bdev_num_blocks(c->bdev), max = BLOCKS_MAX_BYTES >> c->bdev->block_shift;
+
+	switch (rng_below(&c->rng, 8)) {
+	case 0:
+		return old; /* nothing changes */
+	case 1:
+	case 2:
+		return rng_range(&c->rng, 1, old);
+	case 3:
+		return old > 1 ? old - rng_range(&c->rng, 1, min_u64(old - 1, 16)) : old;
+	case 4:
+		return min_u64(max, old + rng_range(&c->rng, 1, 16));
+	default:
+		return rng_range(&c->rng, min_u64(old, max), max_u64(old, min_u64(max, 2 * old)));
+	}
+}
+
+/* ---- a resize by name
+ * ------------------------------------------------------------------------------ */
+
+/* While it is under way, what lies past the smaller size may fail, and may be lost. */
+static void set_floors(const struct ctl *c, bool on)
+{
+	for (unsigned i = 0; i < c->num_layers; i++) {
+		struct bdev *bdev = bdev_find(c->layers[i].name);
+		struct top *top = bdev ? io_top_of(bdev) : NULL;
+
+		if (top)
+			top_set_floor(
+			        top, on ? min_u64(c->layers[i].old_blocks, c->layers[i].new_blocks)
+			                : UINT64_MAX);
+	}
+}
+
+static void check_report(const struct ctl *c, const struct resize_report *report)
+{
+	for (unsigned i = 0; i < report->num_layers; i++) {
+		const struct resize_layer *l = &report->layers[i];
+		const struct bdev *bdev = bdev_find(l->name);
+
+		if (bdev && l->published && bdev_num_blocks(bdev) != l->new_blocks)
+			sim_fail("wrong size",
+			        "op %u: %s is reported to have got %lu blocks, and has %lu", c->op,
+			        l->name, l->new_blocks, bdev_num_blocks(bdev));
+		if (bdev && !l->published && l->new_blocks != l->old_blocks && !report->err.code)
+			sim_fail("wrong size", "op %u: success, and %s has not got its new size",
+			        c->op, l->name);
+	}
+	if (!c->planned || report->err.code || c->plan_code)
+		return;
+	if (report->num_layers != c->num_layers)
+		sim_fail("not as planned", "op %u: %u layers were planned, %u were resized", c->op,
+		        c->num_layers, report->num_layers);
+	for (unsigned i = 0; i < c->num_layers; i++)
+		if (report->layers[i].new_blocks != c->layers[i].new_blocks ||
+		        report->layers[i].old_blocks != c->layers[i].old_blocks)
+			sim_fail("not as planned",
+			        "op %u: %s was planned to go from %lu to %lu blocks, and went from "
+			        "%lu to %lu",
+			        c->op, c->layers[i].name, c->layers[i].old_blocks,
+			        c->layers[i].new_blocks, report->layers[i].old_blocks,
+			        report->layers[i].new_blocks);
+}
+
+static void resized(void *arg, const struct resize_report *report)
+{
+	struct ctl *c = arg;
+	uint64_t now = bdev_num_blocks(c->bdev);
+	bool faulty = stack_faulty(c->bdev);
+	struct run_node *node = stack_node_of(c->bdev);
+
+	sim_event(SIM_RESIZE, c->op, now, (uint64_t)report->err.code);
+	check_report(c, report);
+	if (!report->err.code && now != c->new_blocks)
+		sim_fail("wrong size", "op %u: %s was resized to %lu blocks, and has %lu", c->op,
+		        c->name, c->new_blocks, now);
+	if (report->err.code && !faulty) {
+		if (c->new_blocks >= c->layers[0].old_blocks)
+			sim_fail("resize failed", "op %u: growing %s to %lu blocks: %s", c->op,
+			        c->name, c->new_blocks, report->err.text);
+		if (now != c->layers[0].old_blocks)
+			sim_fail("wrong size",
+			        "op %u: a refused resize of %s has left %lu blocks, before it were "
+			        "%lu",
+			        c->op, c->name, now, c->layers[0].old_blocks);
+	}
+	set_floors(c, false);
+	if (node) {
+		node->own_blocks = now;
+		node->next_blocks = 0;
+	}
+	run->tally.resizes += report->err.code == 0;
+	io_check_told();
+	ctl_end(c);
+}
+
+static void planned(void *arg, const struct resize_report *report)
+{
+	struct ctl *c = arg;
+	struct run_node *node = stack_node_of(c->bdev);
+
+	c->planned = true;
+	c->plan_code = report->err.code;
+	c->num_layers = (unsigned)min_u64(report->num_layers, CTL_LAYERS_MAX);
+	for (unsigned i = 0; i < c->num_layers; i++) {
+		const struct resize_layer *l = &report->layers[i];
+		const struct bdev *bdev = bdev_find(l->name);
+
+		str_copy(c->layers[i].name, sizeof(c->layers[i].name), l->name);
+		c->layers[i].old_blocks = l->old_blocks;
+		c->layers[i].new_blocks = l->new_blocks;
+		if (bdev && bdev_num_blocks(bdev) != l->old_blocks)
+			sim_fail("plan has effects", "op %u: %s has %lu blocks, in the plan %lu",
+			        c->op, l->name, bdev_num_blocks(bdev), l->old_blocks);
+	}
+	if (c->kind == CTL_PLAN) {
+		stack_check(true);
+		ctl_end(c);
+		return;
+	}
+	if (c->num_layers == 0) {
+		c->num_layers = 1;
+		str_copy(c->layers[0].name, sizeof(c->layers[0].name), c->name);
+		c->layers[0].old_blocks = bdev_num_blocks(c->bdev);
+		c->layers[0].new_blocks = c->new_blocks;
+		c->planned = false;
+	}
+	set_floors(c, true);
+	if (node)
+		node->next_blocks = c->new_blocks;
+	bdev_resize(c->bdev, c->new_blocks, resized, c);
+}
+
+void ctl_start_resize(struct ctl *c)
+{
+	c->new_blocks = draw_size(c);
+	bdev_resize_plan(c->bdev, c->new_blocks, planned, c);
+}
+
+void ctl_start_plan(struct ctl *c)
+{
+	ctl_start_resize(c);
+}
+
+/* ---- a file that somebody else resizes
+ * ------------------------------------------------------------- */
+
+static void watch_outside(struct ctl *c)
+{
+	uint64_t blocks = c->file->size_bytes >> c->bdev->block_shift;
+
+	if (bdev_num_blocks(c->bdev) != blocks && !c->file->gone) {
+		ctl_after(c, 100 * NSEC_PER_MSEC, watch_outside);
+		return;
+	}
+	ctl_end(c);
+}
+
+static void forget_above(const struct bdev *bdev)
+{
+	const struct bdev *parent;
+	struct top *top = io_top_of(bdev);
+
+	if (top)
+		model_forget(top->model, 0, top->model->sectors);
+	for (unsigned i = 0; (parent = bdev_parent(bdev, i)); i++)
+		forget_above(parent);
+}
+
+void ctl_start_outside(struct ctl *c)
+{
+	c->file = stack_file(c->bdev);
+	c->new_blocks = draw_size(c);
+	/* What the stack above makes of it is its own rule: from here on errors are legal there. */
+	c->file->faults++;
+	run->tally.faults++;
+	sim_event(SIM_FILE_FAULT, sim_file_index(c->file), FAULT_RESIZE, c->new_blocks);
+	/* Until the daemon sees it, a write makes the file as long as it was, with a hole. */
+	if (c->new_blocks < bdev_num_blocks(c->bdev))
+		forget_above(c->bdev);
+	sim_disk_truncate(c->file, c->new_blocks << c->bdev->block_shift);
+	watch_outside(c);
+}

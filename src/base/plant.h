@@ -1,0 +1,63 @@
+/*
+ * plant.h: defects on purpose, by which the simulator shows that it would find real ones.
+ *
+ *     if (PLANT(FLUSH_SWALLOWED))
+ *             return bio_complete(bio, 0);
+ *
+ * In check builds (BELLOWS_CHECK=1) a planted line is live when the simulator has switched this one
+ * defect on; in all others PLANT is the constant 0 and the line is gone. Each must be found by
+ * `bellows-sim --planted`. A defect is one condition of one existing line, never code of its own
+ * that could be wrong in another way.
+ */
+#pragma once
+
+#define PLANTS(X)                                                                                  \
+	X(NONE, "nothing")                                                                         \
+	X(COMPLETED_TWICE, "a request is completed twice")                                         \
+	X(INFLIGHT_LEAK, "a failed request stays counted as in flight")                            \
+	X(LAST_BLOCK_PAST_END, "a request may reach one block past the end")                       \
+	X(QUIESCE_MISSES_LOOP, "a quiesce does not reach the third loop")                          \
+	X(QUIESCE_NOT_DRAINED, "a quiesce does not wait for what is in flight")                    \
+	X(WAKEUP_LOST, "what a quiesce has queued is not let in again")                            \
+	X(RANGE_OVERLAP_MISSED, "a range lock misses requests that begin before it")               \
+	X(RANGE_WAKEUP_LOST, "what a range lock has queued is not let in again")                   \
+	X(RANGE_NOT_DRAINED, "a range lock does not wait for what is in flight")                   \
+	X(GONE_LETS_IN, "a bdev that is removed lets requests in")                                 \
+	X(FUA_EMULATED_WITHOUT_FLUSH, "FUA is dropped where the module lacks it")                  \
+	X(ZEROES_EMULATED_SHORT, "emulated write_zeroes leaves out the last block of a piece")     \
+	X(BOUNCE_NOT_COPIED_BACK, "a bounced read is not copied back")                             \
+	X(BOUNCE_OFFSET, "a bounced write of several pieces takes its data from the wrong place")  \
+	X(BOUNDARY_SKIP, "behind a boundary the data is taken one sector late")                    \
+	X(LIMIT_IGNORED, "the largest transfer is not kept to")                                    \
+	X(COMPARE_EQUAL, "a compare through the core always finds the data equal")                 \
+	X(CHILD_ERROR_SWALLOWED, "the error of a part of a request is lost")                       \
+	X(GROWN_TOP_FIRST, "a layer shows its new size before its base has it")                    \
+	X(STORAGE_NOT_GROWN, "a new size is shown though the storage has not got it")              \
+	X(SHRUNK_UNASKED, "a shrink goes on although a holder has refused")                        \
+	X(HOLDER_NOT_ASKED, "a holder of an upper layer is not asked before a shrink")             \
+	X(NOT_TOLD, "the holder of an upper layer is not told of a new size")                      \
+	X(TOLD_TWICE, "a holder is told twice of a new size")                                      \
+	X(PLAN_STALE, "a plan takes a base as it is, not as it will be")                           \
+	X(HOLD_IGNORED, "a held bdev grows with its base")                                         \
+	X(FLUSH_SWALLOWED, "a flush is answered and not done")                                     \
+	X(FUA_SWALLOWED, "a write with FUA is written like any other")                             \
+	X(ZEROES_FUA_SWALLOWED, "write_zeroes with FUA is not made durable")                       \
+	X(UNMAP_BEYOND, "an unmap takes one block more")                                           \
+	X(ERROR_SWALLOWED, "an error of the disk is answered as success")                          \
+	X(SPLIT_OFF_BY_ONE, "the last part of a split begins one block early")                     \
+	X(DELAYED_FOREVER, "of two requests that are due together the second stays")               \
+	X(SIZE_NOT_SYNCED, "a new length of a file is not made durable")
+
+enum plant {
+#define X(name, text) PLANT_##name,
+	PLANTS(X)
+#undef X
+	PLANT_COUNT
+};
+
+#if defined(BELLOWS_CHECK) && BELLOWS_CHECK
+extern unsigned bellows_plant; /* enum plant; set before the loops start */
+#define PLANT(name) (__builtin_expect(bellows_plant == PLANT_##name, 0) != 0)
+#else
+#define PLANT(name) 0
+#endif

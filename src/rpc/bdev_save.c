@@ -1,0 +1,105 @@
+/* bdev_save.c: the bdev section of a configuration. */
+
+#include "rpc/bdev_save.h"
+
+#include <string.h>
+
+#include "rpc/method.h"
+
+/* Calls of bdev_enable_histogram by name of the bdev. */
+static json_t *histograms;
+
+void rpc_save_histogram(const char *bdev_name, json_t *params)
+{
+	if (!histograms)
+		histograms = json_object();
+	if (params)
+		json_object_set_new(histograms, bdev_name, params);
+	else
+		json_object_del(histograms, bdev_name);
+}
+
+/* Steals params. */
+static void append(json_t *list, const char *method, json_t *params)
+{
+	json_array_append_new(list, json_pack("{s:s, s:o*}", "method", method, "params", params));
+}
+
+/* Steals entries, which may be NULL. */
+static void append_all(json_t *list, json_t *entries)
+{
+	if (entries)
+		json_array_extend(list, entries);
+	json_decref(entries);
+}
+
+static void save_options(json_t *list)
+{
+	const struct bdev_options *o = bdev_options();
+	json_t *params = json_pack("{s:I, s:I, s:b, s:I, s:I, s:I, s:I}", "bdev_io_pool_size",
+	        (json_int_t)o->saved_values[0], "bdev_io_cache_size",
+	        (json_int_t)o->saved_values[1], "bdev_auto_examine", (int)o->auto_examine,
+	        "iobuf_small_cache_size", (json_int_t)o->saved_values[2], "iobuf_large_cache_size",
+	        (json_int_t)o->saved_values[3], "step_timeout_ms", (json_int_t)o->step_timeout_ms,
+	        "stat_interval_ms", (json_int_t)o->stat_interval_ms);
+
+	append(list, "bdev_set_options", params);
+}
+
+static json_t *save_spec(const struct bdev_spec *spec, const char *name, const uuid_t uuid)
+{
+	return rpc_generated_save(
+	        spec->module, spec->method, name, uuid, spec->bases, spec->num_bases, spec->params);
+}
+
+static void save_bdev(json_t *list, const struct bdev *bdev)
+{
+	const json_t *histogram = json_object_get(histograms, bdev->name);
+
+	if (bdev->module->save)
+		append_all(list, bdev->module->save(bdev));
+	else
+		append_all(list, save_spec(bdev_get_spec(bdev), bdev->name, bdev->uuid));
+	if (bdev_get_policy(bdev) == BDEV_HOLD)
+		append(list, "bdev_set_resize_policy",
+		        json_pack("{s:s, s:s}", "name", bdev->name, "policy", "hold"));
+	if (histogram)
+		append(list, "bdev_enable_histogram", json_deep_copy(histogram));
+}
+
+/* A creation that waits for its base would be lost otherwise. A module with its own form of saving
+ * needs the bdev for it. */
+static void save_waiting(void *arg, const struct bdev_spec *spec, const char *missing)
+{
+	(void)missing;
+	if (!spec->module->save)
+		append_all(arg, save_spec(spec, spec->name, spec->uuid));
+}
+
+static json_t *save(void)
+{
+	json_t *list = json_array();
+	struct bdev_module *module = NULL;
+	struct bdev *bdev = NULL;
+	const char *name;
+
+	save_options(list);
+	for (unsigned i = 0; !bdev_options()->auto_examine && (name = bdev_examine_allowed(i)); i++)
+		append(list, "bdev_examine", json_pack("{s:s}", "name", name));
+	while ((module = bdev_module_next(module)))
+		if (module->save_module)
+			append_all(list, module->save_module());
+	while ((bdev = bdev_next(bdev)))
+		save_bdev(list, bdev);
+	bdev_for_each_waiting(save_waiting, list);
+	append(list, "bdev_wait_for_examine", NULL);
+	return list;
+}
+
+static const char *const depends_on[] = {"accel", "keyring", "sock", "iobuf", NULL};
+static struct rpc_subsystem bdev_subsystem = {
+        .name = "bdev",
+        .depends_on = depends_on,
+        .save = save,
+};
+RPC_SUBSYSTEM(bdev_subsystem);

@@ -1,0 +1,249 @@
+#include "tests/lib/load.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "tests/lib/rng.h"
+
+#define SLOT_BLOCKS_MAX 64
+
+struct slot {
+	struct bio bio;
+	struct iovec iov[3];
+	struct loop_task task;
+	struct load *load;
+	struct rng rng;
+	unsigned loop;
+	uint64_t start, blocks;   /* its own */
+	uint64_t offset, length;  /* of the present request, within its own */
+	uint8_t *data, *expected; /* [blocks] */
+	bool known[SLOT_BLOCKS_MAX];
+};
+
+struct load {
+	struct disk *disk;
+	struct load_config config;
+	uint32_t block_bytes;
+	unsigned num_slots;
+	struct slot *slots;
+	/* any thread, atomically */
+	bool stop;
+	unsigned running;
+	uint64_t requests, unsupported, mismatches, errors;
+	/* the first one to fail */
+	bool failed;
+	struct load_result first;
+};
+
+static void count(uint64_t *counter)
+{
+	__atomic_fetch_add(counter, 1, __ATOMIC_RELAXED);
+}
+
+static void note(struct slot *slot, int status, const char *what)
+{
+	struct load *load = slot->load;
+
+	count(status ? &load->errors : &load->mismatches);
+	if (__atomic_exchange_n(&load->failed, true, __ATOMIC_ACQ_REL))
+		return;
+	load->first.first_error = status;
+	snprintf(load->first.first_text, sizeof(load->first.first_text),
+	        "loop %u: %s of blocks %llu+%llu: %s", slot->loop, bio_op_name(slot->bio.op),
+	        (unsigned long long)(slot->start + slot->offset), (unsigned long long)slot->length,
+	        what);
+}
+
+/* The last thing that a slot does: each one that runs keeps the disk from being closed. */
+static void end_slot(struct slot *slot)
+{
+	struct disk *disk = slot->load->disk;
+
+	__atomic_fetch_sub(&slot->load->running, 1, __ATOMIC_ACQ_REL);
+	__atomic_fetch_sub(&disk->inflight, 1, __ATOMIC_ACQ_REL);
+}
+
+/* ---- one request ------------------------------------------------------------------------------
+ */
+
+static bool check_read(const struct slot *slot)
+{
+	uint32_t bytes = slot->load->block_bytes;
+
+	if (slot->load->config.no_verify)
+		return true;
+	for (uint64_t i = 0; i < slot->length; i++) {
+		if (slot->known[slot->offset + i] &&
+		        memcmp(slot->data + i * bytes, slot->expected + (slot->offset + i) * bytes,
+		                bytes) != 0)
+			return false;
+	}
+	return true;
+}
+
+/* What the request has done to what the slot's blocks hold. */
+static void take_over(struct slot *slot)
+{
+	uint32_t bytes = slot->load->block_bytes;
+	uint8_t *expected = slot->expected + slot->offset * bytes;
+
+	if (slot->bio.op == BIO_WRITE)
+		memcpy(expected, slot->data, slot->length * bytes);
+	else if (slot->bio.op == BIO_WRITE_ZEROES)
+		memset(expected, 0, slot->length * bytes);
+	else if (slot->bio.op != BIO_UNMAP)
+		return;
+	for (uint64_t i = 0; i < slot->length; i++)
+		slot->known[slot->offset + i] = slot->bio.op != BIO_UNMAP;
+}
+
+static enum bio_op choose_op(struct rng *rng)
+{
+	static const enum bio_op ops[] = {BIO_READ, BIO_READ, BIO_READ, BIO_READ, BIO_READ,
+	        BIO_READ, BIO_WRITE, BIO_WRITE, BIO_WRITE, BIO_WRITE, BIO_WRITE, BIO_WRITE,
+	        BIO_WRITE_ZEROES, BIO_UNMAP, BIO_FLUSH, BIO_BLOCK_STATUS};
+
+	return ops[rng_below(rng, ARRAY_SIZE(ops))];
+}
+
+/* In one piece or three. */
+static unsigned cut(struct slot *slot, size_t len)
+{
+	size_t a = rng_below(&slot->rng, len), b = rng_below(&slot->rng, len - a);
+
+	slot->iov[0] = (struct iovec){slot->data, len};
+	if (rng_below(&slot->rng, 4) != 0)
+		return 1;
+	slot->iov[0].iov_len = a;
+	slot->iov[1] = (struct iovec){slot->data + a, b};
+	slot->iov[2] = (struct iovec){slot->data + a + b, len - a - b};
+	return 3;
+}
+
+static void done(struct bio *bio);
+
+static void next(struct slot *slot)
+{
+	struct load *load = slot->load;
+	struct disk *disk = load->disk;
+	enum bio_op op = choose_op(&slot->rng);
+	bool data = op == BIO_READ || op == BIO_WRITE;
+	unsigned pieces = 0;
+
+	slot->offset = rng_below(&slot->rng, slot->blocks);
+	slot->length = 1 + rng_below(&slot->rng, slot->blocks - slot->offset);
+	if (op == BIO_WRITE)
+		fill_pattern(slot->data, slot->length * load->block_bytes, rng_next(&slot->rng));
+	if (data)
+		pieces = cut(slot, slot->length * load->block_bytes);
+	bio_init(&slot->bio, op, data ? slot->iov : NULL, pieces, slot->length, done, slot);
+	if ((op == BIO_WRITE || op == BIO_WRITE_ZEROES) && rng_below(&slot->rng, 8) == 0)
+		slot->bio.flags = BIO_FUA;
+	if (__atomic_load_n(&load->stop, __ATOMIC_ACQUIRE) ||
+	        __atomic_load_n(&disk->removed, __ATOMIC_SEQ_CST)) {
+		end_slot(slot);
+		return;
+	}
+	bio_submit(disk->handle, &slot->bio, slot->start + slot->offset);
+}
+
+static void next_task(struct loop_task *task)
+{
+	next(container_of(task, struct slot, task));
+}
+
+static void done(struct bio *bio)
+{
+	struct slot *slot = bio->arg;
+	struct load *load = slot->load;
+	int status = bio->status;
+
+	count(&load->requests);
+	if (status == -EOPNOTSUPP) {
+		count(&load->unsupported);
+	} else if (status < 0) {
+		if (status != -ENODEV)
+			note(slot, status, errno_text(status));
+		end_slot(slot);
+		return;
+	} else if (bio->op == BIO_READ && !check_read(slot)) {
+		note(slot, 0, "not what was written");
+	} else {
+		take_over(slot);
+	}
+	slot->task.run = next_task;
+	loop_defer(loop_self(), &slot->task);
+}
+
+/* ---- for the test -----------------------------------------------------------------------------
+ */
+
+struct load *load_start(struct disk *disk, const struct load_config *config)
+{
+	unsigned n = config->data_loops * config->depth;
+	struct load *load = xcalloc(1, sizeof(*load));
+	uint64_t blocks = config->num_blocks ? config->num_blocks : disk_blocks(disk);
+	uint64_t share = min_u64(blocks / n, SLOT_BLOCKS_MAX);
+
+	BELLOWS_ASSERT(share > 0);
+	load->disk = disk;
+	load->config = *config;
+	load->block_bytes = disk->block_bytes;
+	load->num_slots = load->running = n;
+	__atomic_fetch_add(&disk->inflight, n, __ATOMIC_SEQ_CST);
+	load->slots = xcalloc(n, sizeof(*load->slots));
+	for (unsigned i = 0; i < n; i++) {
+		struct slot *slot = &load->slots[i];
+
+		slot->load = load;
+		slot->rng = rng_of(config->seed * 1000 + i);
+		slot->loop = 1 + i % config->data_loops;
+		/* Spread over all, so that the layers' boundaries lie among them. */
+		slot->start = config->first_block + blocks / n * i;
+		slot->blocks = share;
+		slot->data = xcalloc(share, load->block_bytes);
+		slot->expected = xcalloc(share, load->block_bytes);
+		slot->task.run = next_task;
+	}
+	for (unsigned i = 0; i < n; i++)
+		loop_send(loop_get(load->slots[i].loop), &load->slots[i].task);
+	return load;
+}
+
+static unsigned running(const struct load *load)
+{
+	return __atomic_load_n(&load->running, __ATOMIC_ACQUIRE);
+}
+
+void load_run(struct load *load, uint64_t requests)
+{
+	const struct timespec pause = {.tv_nsec = 200000};
+	uint64_t end = __atomic_load_n(&load->requests, __ATOMIC_RELAXED) + requests;
+
+	while (running(load) && __atomic_load_n(&load->requests, __ATOMIC_RELAXED) < end)
+		nanosleep(&pause, NULL);
+}
+
+struct load_result load_stop(struct load *load)
+{
+	const struct timespec pause = {.tv_nsec = 200000};
+	struct load_result result;
+
+	__atomic_store_n(&load->stop, true, __ATOMIC_RELEASE);
+	while (running(load))
+		nanosleep(&pause, NULL);
+	result = load->first;
+	result.requests = load->requests;
+	result.unsupported = load->unsupported;
+	result.mismatches = load->mismatches;
+	result.errors = load->errors;
+	for (unsigned i = 0; i < load->num_slots; i++) {
+		free(load->slots[i].data);
+		free(load->slots[i].expected);
+	}
+	free(load->slots);
+	free(load);
+	return result;
+}

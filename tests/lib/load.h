@@ -1,0 +1,33 @@
+/*
+ * load.h: random requests on a disk from all loops, which go on by themselves while the test does
+ * something to the bdev. Each slot has blocks of its own and knows what they hold, so each read is
+ * checked.
+ */
+#pragma once
+
+#include "tests/lib/disk.h"
+
+struct load_config {
+	unsigned data_loops; /* loops 1..n take part */
+	unsigned depth;      /* slots per loop, each with one request in flight */
+	uint64_t first_block, num_blocks; /* where; 0 blocks: the whole disk */
+	uint64_t seed;
+	bool no_verify; /* the bdev keeps no data */
+};
+
+struct load_result {
+	uint64_t requests, unsupported;
+	uint64_t mismatches; /* reads that were not what had been written */
+	uint64_t errors;     /* -ENODEV is none; a slot ends with its first */
+	int first_error;
+	char first_text[128];
+};
+
+struct load;
+
+/* The slots take equal shares of the blocks, at most 64 each; there must be one for each. */
+struct load *load_start(struct disk *disk, const struct load_config *config);
+/* Waits for so many further requests, or until no slot goes on. */
+void load_run(struct load *load, uint64_t requests);
+/* Ends when what is in flight has ended. */
+struct load_result load_stop(struct load *load);
