@@ -7,13 +7,14 @@ struct raid_place raid0_map(unsigned members, unsigned strip_shift, uint64_t blo
 	uint64_t within = block & (strip_blocks - 1);
 
 	return (struct raid_place){
-		.member = (unsigned)(strip % members),
-		.offset_blocks = ((strip / members) << strip_shift) + within,
-		.run_blocks = strip_blocks - within,
+	        .member = (unsigned)(strip % members),
+	        .offset_blocks = ((strip / members) << strip_shift) + within,
+	        .run_blocks = strip_blocks - within,
 	};
 }
 
-uint64_t raid0_unmap(unsigned members, unsigned strip_shift, unsigned member, uint64_t offset_blocks)
+uint64_t raid0_unmap(
+        unsigned members, unsigned strip_shift, unsigned member, uint64_t offset_blocks)
 {
 	uint64_t row = offset_blocks >> strip_shift;
 	uint64_t within = offset_blocks & ((1ULL << strip_shift) - 1);
@@ -22,7 +23,8 @@ uint64_t raid0_unmap(unsigned members, unsigned strip_shift, unsigned member, ui
 }
 
 /* The first block on member at or after the array's block. */
-static uint64_t raid0_member_ceil(unsigned members, unsigned strip_shift, uint64_t block, unsigned member)
+static uint64_t raid0_member_ceil(
+        unsigned members, unsigned strip_shift, uint64_t block, unsigned member)
 {
 	uint64_t strip = block >> strip_shift;
 	uint64_t row = strip / members;
@@ -35,8 +37,8 @@ static uint64_t raid0_member_ceil(unsigned members, unsigned strip_shift, uint64
 	return (row << strip_shift) + (block & ((1ULL << strip_shift) - 1));
 }
 
-void raid0_member_range(unsigned members, unsigned strip_shift, uint64_t first_block, uint64_t count,
-	unsigned member, uint64_t *first_out, uint64_t *count_out)
+void raid0_member_range(unsigned members, unsigned strip_shift, uint64_t first_block,
+        uint64_t count, unsigned member, uint64_t *first_out, uint64_t *count_out)
 {
 	uint64_t first = raid0_member_ceil(members, strip_shift, first_block, member);
 	uint64_t end = raid0_member_ceil(members, strip_shift, first_block + count, member);
@@ -69,10 +71,10 @@ struct raid5_place raid5_map(unsigned members, unsigned strip_shift, uint64_t bl
 	uint64_t strip = block >> strip_shift;
 	uint64_t within = block & (strip_blocks - 1);
 	struct raid5_place place = {
-		.stripe = strip / (members - 1),
-		.data_index = (unsigned)(strip % (members - 1)),
-		.strip_offset_blocks = within,
-		.run_blocks = strip_blocks - within,
+	        .stripe = strip / (members - 1),
+	        .data_index = (unsigned)(strip % (members - 1)),
+	        .strip_offset_blocks = within,
+	        .run_blocks = strip_blocks - within,
 	};
 
 	place.parity_member = raid5_parity_member(members, place.stripe);
@@ -95,7 +97,8 @@ static uint64_t whole_strips(uint64_t blocks, unsigned strip_shift)
 	return blocks >> strip_shift << strip_shift;
 }
 
-uint64_t raid0_capacity(const uint64_t *data_blocks, unsigned members, unsigned strip_shift, uint64_t *used_each)
+uint64_t raid0_capacity(
+        const uint64_t *data_blocks, unsigned members, unsigned strip_shift, uint64_t *used_each)
 {
 	*used_each = whole_strips(smallest(data_blocks, members), strip_shift);
 	return *used_each * members;
@@ -107,13 +110,15 @@ uint64_t raid1_capacity(const uint64_t *data_blocks, unsigned members, uint64_t 
 	return *used_each;
 }
 
-uint64_t raid5_capacity(const uint64_t *data_blocks, unsigned members, unsigned strip_shift, uint64_t *used_each)
+uint64_t raid5_capacity(
+        const uint64_t *data_blocks, unsigned members, unsigned strip_shift, uint64_t *used_each)
 {
 	*used_each = whole_strips(smallest(data_blocks, members), strip_shift);
 	return *used_each * (members - 1);
 }
 
-uint64_t concat_capacity(const uint64_t *data_blocks, unsigned members, unsigned strip_shift, uint64_t *used)
+uint64_t concat_capacity(
+        const uint64_t *data_blocks, unsigned members, unsigned strip_shift, uint64_t *used)
 {
 	uint64_t sum = 0;
 
