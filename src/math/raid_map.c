@@ -47,6 +47,25 @@ void raid0_member_range(unsigned members, unsigned strip_shift, uint64_t first_b
 	*count_out = end - first;
 }
 
+struct raid_place concat_map(const uint64_t *start, unsigned members, uint64_t block)
+{
+	unsigned low = 0, high = members; /* start[low] <= block < start[high] */
+
+	while (high - low > 1) {
+		unsigned middle = (low + high) / 2;
+
+		if (start[middle] <= block)
+			low = middle;
+		else
+			high = middle;
+	}
+	return (struct raid_place){
+	        .member = low,
+	        .offset_blocks = block - start[low],
+	        .run_blocks = start[low + 1] - block,
+	};
+}
+
 unsigned raid5_parity_member(unsigned members, uint64_t stripe)
 {
 	return members - 1 - (unsigned)(stripe % members);

@@ -35,6 +35,12 @@ uint64_t raid0_unmap(
 void raid0_member_range(unsigned members, unsigned strip_shift, uint64_t first_block,
         uint64_t count, unsigned member, uint64_t *first_out, uint64_t *count_out);
 
+/* ---- concat: one member after the other ------------------------------------------------------ */
+
+/* start[i] is the first block of member i, start[members] the end; block lies below it. A member
+ * without a block has the same start as the next. run_blocks reaches to the end of the member. */
+struct raid_place concat_map(const uint64_t *start, unsigned members, uint64_t block);
+
 /* ---- raid5f ------------------------------------------------------------------------------------
  */
 
