@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -159,6 +160,16 @@ int batch_run(const struct batch *batch, const struct run_given *given)
 	return board->failures ? 1 : 0;
 }
 
+/* Of the lives, whatever else the machine does meanwhile. */
+static uint64_t children_cpu_ns(void)
+{
+	struct rusage u;
+
+	getrusage(RUSAGE_CHILDREN, &u);
+	return (uint64_t)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) * NSEC_PER_SEC +
+	       (uint64_t)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) * NSEC_PER_USEC;
+}
+
 int plain_run(uint64_t bios)
 {
 	struct run_given given = {.scenario = SCENARIO_PLAIN, .ops = (uint32_t)bios};
@@ -166,13 +177,13 @@ int plain_run(uint64_t bios)
 
 	runner_create();
 	runner_reset(1, &given);
-	from = wall_clock_ns();
+	from = children_cpu_ns();
 	if (!runner_go()) {
 		print_failure(1, &given);
 		return 1;
 	}
-	ns = wall_clock_ns() - from;
-	printf("%lu requests in %.2f s: %.0f per second, each checked\n", sim->bios,
-	        (double)ns / 1e9, (double)sim->bios * 1e9 / (double)ns);
+	ns = children_cpu_ns() - from;
+	printf("%lu requests in %.2f s of processor time: %.0f per second, each checked\n",
+	        sim->bios, (double)ns / 1e9, (double)sim->bios * 1e9 / (double)ns);
 	return 0;
 }

@@ -5,6 +5,8 @@
  */
 #include "sim/control.h"
 
+#include "rpc/rpc.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -82,6 +84,41 @@ static struct bdev *draw_bdev(struct rng *rng, bool (*fits)(const struct bdev *)
 	return n ? fit[rng_below(rng, n)] : NULL;
 }
 
+/* Nothing but a handle keeps a bdev there when its disk may go. */
+static bool stays(const struct bdev *bdev)
+{
+	const struct top *top = io_top_of(bdev);
+
+	return !run->faulty || (top && !top->removed && !top->closing);
+}
+
+static void hold(struct ctl *c)
+{
+	c->top = io_top_of(c->bdev);
+	if (c->top)
+		c->top->holds++;
+}
+
+static void let_go(struct ctl *c)
+{
+	if (c->top) {
+		c->top->holds--;
+		top_try_close(c->top);
+	}
+	ctl_end(c);
+}
+
+/* Whether it was refused, as it may be when the disk has gone. */
+static bool refused(struct ctl *c, const struct err *err)
+{
+	if (!err || !err->code)
+		return false;
+	if (err->code != -ENODEV || !sim_any_fault())
+		sim_fail(ctl_names[c->kind], "op %u: %s failed: %s", c->op, c->name, err->text);
+	let_go(c);
+	return true;
+}
+
 static void quiesce_end(struct ctl *c)
 {
 	struct top *top = io_top_of(c->bdev);
@@ -89,7 +126,7 @@ static void quiesce_end(struct ctl *c)
 	if (top && --c->watch[0] == 0)
 		top->quiesced_at = 0;
 	bdev_unquiesce(c->bdev);
-	ctl_end(c);
+	let_go(c);
 }
 
 static void quiesced(void *arg, const struct err *err)
@@ -97,8 +134,8 @@ static void quiesced(void *arg, const struct err *err)
 	struct ctl *c = arg;
 	struct top *top = io_top_of(c->bdev);
 
-	if (err && err->code)
-		sim_fail("quiesce", "op %u: quiescing %s failed: %s", c->op, c->name, err->text);
+	if (refused(c, err))
+		return;
 	c->watch[0] = 0;
 	if (top && !top->quiesced_at) {
 		c->watch[0] = 1;
@@ -109,6 +146,7 @@ static void quiesced(void *arg, const struct err *err)
 
 static void start_quiesce(struct ctl *c)
 {
+	hold(c);
 	bdev_quiesce(c->bdev, (struct bdev_done){quiesced, c});
 }
 
@@ -119,7 +157,7 @@ static void range_end(struct ctl *c)
 	if (top && c->watch[0])
 		top->locked_blocks = 0;
 	bdev_range_unlock(c->bdev, &c->range);
-	ctl_end(c);
+	let_go(c);
 }
 
 static void range_locked(void *arg, const struct err *err)
@@ -127,9 +165,8 @@ static void range_locked(void *arg, const struct err *err)
 	struct ctl *c = arg;
 	struct top *top = io_top_of(c->bdev);
 
-	if (err && err->code)
-		sim_fail("range lock", "op %u: locking a range of %s failed: %s", c->op, c->name,
-		        err->text);
+	if (refused(c, err))
+		return;
 	c->watch[0] = 0;
 	if (top && !top->locked_blocks) {
 		c->watch[0] = 1;
@@ -147,6 +184,7 @@ static void start_range(struct ctl *c)
 	c->range.offset_blocks = rng_below(&c->rng, size);
 	c->range.num_blocks = rng_range(&c->rng, 1, min_u64(64, size - c->range.offset_blocks));
 	list_init(&c->range.link);
+	hold(c);
 	bdev_range_lock(c->bdev, &c->range);
 }
 
@@ -157,13 +195,13 @@ static void stats_done(void *arg, const struct err *err)
 {
 	struct ctl *c = arg;
 
-	if (err && err->code)
-		sim_fail("statistics", "op %u: statistics of %s: %s", c->op, c->name, err->text);
-	ctl_end(c);
+	if (!refused(c, err))
+		let_go(c);
 }
 
 static void start_stats(struct ctl *c)
 {
+	hold(c);
 	if (rng_one_in(&c->rng, 3))
 		bdev_reset_stats(c->bdev, BDEV_RESET_ALL, (struct bdev_done){stats_done, c});
 	else
@@ -182,6 +220,31 @@ static void start_policy(struct ctl *c)
 static bool has_base(const struct bdev *bdev)
 {
 	return bdev->num_bases > 0;
+}
+
+/* ---- configuration
+ * ------------------------------------------------------------------------------- */
+
+static void saved(void *arg, const json_t *reply)
+{
+	struct ctl *c = arg;
+	const json_t *entries = json_object_get(reply, "result");
+	json_t *config =
+	        json_pack("{s:[{s:s, s:O}]}", "subsystems", "subsystem", "bdev", "config", entries);
+	autofree char *text = json_dumps(config, JSON_COMPACT);
+
+	json_decref(config);
+	if (!text)
+		sim_fail("save failed", "op %u: the configuration can't be had", c->op);
+	run->config_valid = str_copy(run->config, sizeof(run->config), text);
+	ctl_end(c);
+}
+
+static void start_save(struct ctl *c)
+{
+	json_t *params = json_pack("{s:s}", "name", "bdev");
+
+	rpc_call("framework_get_config", params, saved, c);
 }
 
 /* ---- disks
@@ -220,7 +283,22 @@ static void start_fault(struct ctl *c)
 		c->file->one_in[kinds[rng_below(&c->rng, ARRAY_SIZE(kinds))]] =
 		        (uint32_t)rng_range(&c->rng, 2, 20);
 	}
-	ctl_after(c, NSEC_PER_MSEC << rng_below(&c->rng, 10), fault_end);
+	ctl_after(c, NSEC_PER_MSEC << rng_below(&c->rng, 13), fault_end);
+}
+
+static struct ctl *replugging;
+
+static void replugged(void)
+{
+	io_rescan();
+	ctl_end(replugging);
+}
+
+/* What an operator does whose disk is back: creates its bdev again; the rest follows by itself. */
+static void start_replug(struct ctl *c)
+{
+	replugging = c;
+	stack_build_missing(replugged);
 }
 
 /* ---- ends of the daemon
@@ -256,8 +334,10 @@ const char *const ctl_names[CTL_KINDS] = {
         [CTL_CREATE] = "create",
         [CTL_DELETE] = "delete",
         [CTL_POLICY] = "policy",
+        [CTL_SAVE] = "save the configuration",
         [CTL_STATS] = "statistics",
         [CTL_FAULT] = "fault",
+        [CTL_REPLUG] = "create what has gone",
         [CTL_RESTART] = "restart",
         [CTL_CRASH] = "crash",
 };
@@ -267,17 +347,20 @@ static const struct {
 	bool alone; /* no other operation beside it */
 	void (*start)(struct ctl *c);
 	bool (*fits)(const struct bdev *bdev);
+	bool on_bdev;
 } kinds[CTL_KINDS] = {
-        [CTL_RESIZE] = {28, true, ctl_start_resize, ctl_resizable},
-        [CTL_PLAN] = {8, true, ctl_start_plan, ctl_resizable},
-        [CTL_OUTSIDE] = {6, true, ctl_start_outside, ctl_has_file},
-        [CTL_QUIESCE] = {14, false, start_quiesce, NULL},
-        [CTL_RANGE] = {14, false, start_range, NULL},
-        [CTL_CREATE] = {8, true, ctl_start_create, NULL},
-        [CTL_DELETE] = {6, true, ctl_start_delete, has_base},
-        [CTL_POLICY] = {4, true, start_policy, has_base},
-        [CTL_STATS] = {6, false, start_stats, NULL},
+        [CTL_RESIZE] = {28, true, ctl_start_resize, ctl_resizable, true},
+        [CTL_PLAN] = {8, true, ctl_start_plan, ctl_resizable, true},
+        [CTL_OUTSIDE] = {6, true, ctl_start_outside, ctl_has_file, true},
+        [CTL_QUIESCE] = {14, false, start_quiesce, stays, true},
+        [CTL_RANGE] = {14, false, start_range, stays, true},
+        [CTL_CREATE] = {8, true, ctl_start_create, NULL, true},
+        [CTL_DELETE] = {6, true, ctl_start_delete, has_base, true},
+        [CTL_POLICY] = {4, true, start_policy, has_base, true},
+        [CTL_SAVE] = {8, true, start_save, NULL},
+        [CTL_STATS] = {6, false, start_stats, stays, true},
         [CTL_FAULT] = {6, false, start_fault, NULL},
+        [CTL_REPLUG] = {6, true, start_replug, NULL},
         [CTL_RESTART] = {3, true, start_restart, NULL},
         [CTL_CRASH] = {6, true, start_crash, NULL},
 };
@@ -297,18 +380,10 @@ static enum ctl_kind draw_kind(struct rng *rng)
 	return CTL_STATS;
 }
 
-bool control_start(uint32_t op, struct rng rng)
+static struct ctl *begin(uint32_t op, struct rng rng, enum ctl_kind kind, struct bdev *bdev)
 {
-	enum ctl_kind kind = draw_kind(&rng);
-	struct bdev *bdev;
-	struct ctl *c;
+	struct ctl *c = ctl_get();
 
-	if (!control_can_start() || (kinds[kind].alone && !control_idle()))
-		return false;
-	bdev = draw_bdev(&rng, kinds[kind].fits);
-	if (!bdev)
-		return true;
-	c = ctl_get();
 	*c = (struct ctl){.busy = true,
 	        .alone = kinds[kind].alone,
 	        .kind = kind,
@@ -317,10 +392,36 @@ bool control_start(uint32_t op, struct rng rng)
 	        .bdev = bdev,
 	        .started_ns = sim->now_ns,
 	        .timer = {.fire = timer_fired}};
-	str_copy(c->name, sizeof(c->name), bdev->name);
+	str_copy(c->name, sizeof(c->name), bdev ? bdev->name : "");
 	sim_event(SIM_OP_START, op, 100 + (uint64_t)kind, LOOP_CONTROL);
 	if (sim->tracing)
 		printf("%30s op %u: %s on %s\n", "", op, ctl_names[kind], c->name);
+	return c;
+}
+
+void control_start_exact(uint32_t op, enum ctl_kind kind, struct bdev *bdev, uint64_t new_blocks)
+{
+	struct ctl *c = begin(op, run_op_rng(op), kind, bdev);
+
+	c->exact = true;
+	c->new_blocks = new_blocks;
 	kinds[kind].start(c);
+}
+
+bool control_start(uint32_t op, struct rng rng)
+{
+	enum ctl_kind kind = draw_kind(&rng);
+	struct bdev *bdev;
+
+	if (!control_can_start() || (kinds[kind].alone && !control_idle()))
+		return false;
+	bdev = draw_bdev(&rng, kinds[kind].fits);
+	if (!bdev && kinds[kind].on_bdev)
+		return true;
+	/* What was saved before is not the present stack any more. */
+	if (kind == CTL_CREATE || kind == CTL_DELETE || kind == CTL_RESIZE || kind == CTL_OUTSIDE ||
+	        kind == CTL_POLICY)
+		run->config_valid = false;
+	kinds[kind].start(begin(op, rng, kind, bdev));
 	return true;
 }

@@ -20,8 +20,10 @@ enum ctl_kind {
 	CTL_CREATE,
 	CTL_DELETE,
 	CTL_POLICY,
+	CTL_SAVE,
 	CTL_STATS,
 	CTL_FAULT,
+	CTL_REPLUG,
 	CTL_RESTART,
 	CTL_CRASH,
 	CTL_KINDS
@@ -35,11 +37,13 @@ struct ctl_layer {
 };
 
 struct ctl {
-	bool busy, alone, faulty;
+	bool busy, alone;
+	bool exact; /* new_blocks is given */
 	enum ctl_kind kind;
 	uint32_t op;
 	struct rng rng;
-	struct bdev *bdev; /* stays while the operation is busy: nothing else removes bdevs then */
+	struct bdev *bdev; /* as it started; where disks may go, only its name is safe later */
+	struct top *top;   /* held */
 	char name[64];
 	uint64_t started_ns;
 	void (*then)(struct ctl *c);
@@ -56,6 +60,9 @@ struct ctl {
 	unsigned num_layers;
 	struct ctl_layer layers[CTL_LAYERS_MAX];
 };
+
+/* The given operation instead of a drawn one. */
+void control_start_exact(uint32_t op, enum ctl_kind kind, struct bdev *bdev, uint64_t new_blocks);
 
 void ctl_end(struct ctl *c);
 /* Calls fn after so long. */

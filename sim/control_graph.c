@@ -25,7 +25,7 @@ static void created(void *arg, bool ok)
 
 	sim_event(SIM_CREATE, c->op, ok, 0);
 	run->tally.creates += ok;
-	if (!ok && !stack_faulty(c->bdev) && !stack_fails(c->bdev))
+	if (!ok && !sim_any_fault())
 		sim_fail("create failed", "op %u: %s '%s' can't be created on %s", c->op,
 		        c->node->module, c->node->name, c->name);
 	if (!ok)
@@ -42,7 +42,9 @@ static void released(void *arg)
 {
 	struct ctl *c = arg;
 
-	c->node = bdev_is_claimed(c->bdev) ? NULL : stack_draw_node(&c->rng, c->bdev);
+	const struct bdev *bdev = bdev_find(c->name);
+
+	c->node = !bdev || bdev_is_claimed(bdev) ? NULL : stack_draw_node(&c->rng, bdev);
 	if (!c->node) {
 		io_rescan();
 		ctl_end(c);
@@ -97,7 +99,7 @@ static void deleted(void *arg, bool ok)
 
 	/* A disk that stalls may make it take longer than the call waits; it goes on all the same.
 	 */
-	if (!ok && !c->faulty)
+	if (!ok && !sim_any_fault())
 		sim_fail("delete failed", "op %u: %s '%s' can't be deleted", c->op, c->node->module,
 		        c->node->name);
 	run->tally.deletes++;
@@ -117,6 +119,5 @@ void ctl_start_delete(struct ctl *c)
 			ctl_end(c);
 			return;
 		}
-	c->faulty = stack_faulty(c->bdev);
 	stack_delete_node(c->node, deleted, c);
 }

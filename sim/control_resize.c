@@ -20,7 +20,8 @@ bool ctl_has_file(const struct bdev *bdev)
 {
 	const struct sim_file *f = stack_file(bdev);
 
-	return f && !f->is_block && (stack_claims(bdev) & SIM_WATCHES) && run->faulty && !(run->given.without & WITHOUT_FAULTS);
+	return f && !f->is_block && (stack_claims(bdev) & SIM_WATCHES) && run->faulty &&
+	       !(run->given.without & WITHOUT_FAULTS);
 }
 
 static uint64_t draw_size(struct ctl *c)
@@ -92,13 +93,14 @@ static void check_report(const struct ctl *c, const struct resize_report *report
 static void resized(void *arg, const struct resize_report *report)
 {
 	struct ctl *c = arg;
-	uint64_t now = bdev_num_blocks(c->bdev);
-	bool faulty = stack_faulty(c->bdev);
-	struct run_node *node = stack_node_of(c->bdev);
+	const struct bdev *bdev = bdev_find(c->name);
+	bool faulty = !bdev || stack_faulty(bdev);
+	uint64_t now = bdev ? bdev_num_blocks(bdev) : 0;
+	struct run_node *node = bdev ? stack_node_of(bdev) : NULL;
 
 	sim_event(SIM_RESIZE, c->op, now, (uint64_t)report->err.code);
 	check_report(c, report);
-	if (!report->err.code && now != c->new_blocks)
+	if (bdev && !report->err.code && now != c->new_blocks)
 		sim_fail("wrong size", "op %u: %s was resized to %lu blocks, and has %lu", c->op,
 		        c->name, c->new_blocks, now);
 	if (report->err.code && !faulty) {
@@ -124,8 +126,13 @@ static void resized(void *arg, const struct resize_report *report)
 static void planned(void *arg, const struct resize_report *report)
 {
 	struct ctl *c = arg;
-	struct run_node *node = stack_node_of(c->bdev);
+	struct bdev *on = bdev_find(c->name);
+	struct run_node *node = on ? stack_node_of(on) : NULL;
 
+	if (!on) { /* its disk has gone meanwhile */
+		ctl_end(c);
+		return;
+	}
 	c->planned = true;
 	c->plan_code = report->err.code;
 	c->num_layers = (unsigned)min_u64(report->num_layers, CTL_LAYERS_MAX);
@@ -148,19 +155,21 @@ static void planned(void *arg, const struct resize_report *report)
 	if (c->num_layers == 0) {
 		c->num_layers = 1;
 		str_copy(c->layers[0].name, sizeof(c->layers[0].name), c->name);
-		c->layers[0].old_blocks = bdev_num_blocks(c->bdev);
+		c->layers[0].old_blocks = bdev_num_blocks(on);
 		c->layers[0].new_blocks = c->new_blocks;
 		c->planned = false;
 	}
+	run->resized = true;
 	set_floors(c, true);
 	if (node)
 		node->next_blocks = c->new_blocks;
-	bdev_resize(c->bdev, c->new_blocks, resized, c);
+	bdev_resize(on, c->new_blocks, resized, c);
 }
 
 void ctl_start_resize(struct ctl *c)
 {
-	c->new_blocks = draw_size(c);
+	if (!c->exact)
+		c->new_blocks = draw_size(c);
 	bdev_resize_plan(c->bdev, c->new_blocks, planned, c);
 }
 
@@ -174,9 +183,10 @@ void ctl_start_plan(struct ctl *c)
 
 static void watch_outside(struct ctl *c)
 {
-	uint64_t blocks = c->file->size_bytes >> c->bdev->block_shift;
+	const struct bdev *bdev = bdev_find(c->name);
 
-	if (bdev_num_blocks(c->bdev) != blocks && !c->file->gone) {
+	if (bdev && bdev_num_blocks(bdev) != c->file->size_bytes >> bdev->block_shift &&
+	        !c->file->gone) {
 		ctl_after(c, 100 * NSEC_PER_MSEC, watch_outside);
 		return;
 	}

@@ -212,12 +212,16 @@ void sim_disk_power_cut(struct sim_file *f, struct rng *r, unsigned keep_16ths)
 	f->flushes_in_flight = 0;
 }
 
-void sim_power_cut(void)
+void sim_power_cut(enum sim_fate fate)
 {
 	static const unsigned choices[] = {0, 0, 2, 8, 8, 14, 16};
 
 	for (unsigned i = 0; i < SIM_FILES_MAX; i++)
 		if (sim->files[i].used)
 			sim_disk_power_cut(&sim->files[i], &sim->disk,
-			        choices[rng_below(&sim->disk, ARRAY_SIZE(choices))]);
+			        fate == FATE_LOST   ? 0
+			        : fate == FATE_KEPT ? 16
+			        : fate != FATE_DRAWN
+			                ? 8
+			                : choices[rng_below(&sim->disk, ARRAY_SIZE(choices))]);
 }

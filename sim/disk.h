@@ -42,6 +42,17 @@ enum sim_fault {
 	FAULT_KINDS
 };
 
+/* What becomes of the unflushed at a crash that was asked for. */
+enum sim_fate {
+	FATE_DRAWN,  /* as chance has it */
+	FATE_LOST,   /* power cut: all is lost */
+	FATE_KEPT,   /* power cut: all is kept */
+	FATE_HALF,   /* power cut: each sector by chance */
+	FATE_HALF_2, /* the same with other chances */
+	FATE_KILLED, /* the daemon alone dies */
+	FATES = FATE_KILLED
+};
+
 extern const char *const sim_fault_names[FAULT_KINDS];
 
 struct sim_file {
@@ -84,5 +95,5 @@ bool sim_disk_bad(const struct sim_file *f, uint64_t offset, uint64_t len);
 
 /* How much of what is unflushed survives, in 1/16: 0 nothing, 16 all. */
 void sim_disk_power_cut(struct sim_file *f, struct rng *r, unsigned keep_16ths);
-/* Draws how much survives, and does it to every file. */
-void sim_power_cut(void);
+/* Does it to every file. */
+void sim_power_cut(enum sim_fate fate);

@@ -64,7 +64,7 @@ static int ended(struct sim_op *so, int result)
 static void persistence_point(void)
 {
 	if (++sim->persist_points == sim->crash_at)
-		sim_crash(true);
+		sim_crash_asked();
 }
 
 static struct sim_op *on_file(
@@ -184,7 +184,10 @@ static int write_execute(struct sim_op *so)
 void sim_file_op_tear(struct sim_op *so)
 {
 	static const unsigned choices[] = {0, 4, 8, 12, 16};
-	unsigned keep = choices[rng_below(&sim->disk, ARRAY_SIZE(choices))];
+	unsigned keep = sim->fate == FATE_LOST ? 0
+	                : sim->fate == FATE_KEPT
+	                        ? 16
+	                        : choices[rng_below(&sim->disk, ARRAY_SIZE(choices))];
 	uint64_t end;
 
 	if (so->kind != OP_WRITE || so->file->on->gone || misaligned(so) ||

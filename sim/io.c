@@ -90,6 +90,8 @@ static void judge_status(const struct slot *s, int status)
 			bad_status(s, status, "it lies past the end");
 		return;
 	}
+	if (status == 0 && top->removed && s->issued_ns > top->removed_ns + IO_LINGER_NS)
+		bad_status(s, status, "the bdev was being removed when it was submitted");
 	if (status == 0)
 		return;
 	if (s->ranged && end > least)
@@ -242,8 +244,8 @@ static void io_done(struct bio *bio)
 	sim->bios++;
 	if (s->reads)
 		update_reads_from(top);
-	if (--top->in_flight == 0 && top->closing)
-		top_close_soon(top);
+	top->in_flight--;
+	top_try_close(top);
 }
 
 /* ---- drawing -----------------------------------------------------------------------------------
@@ -380,6 +382,28 @@ bool io_start(uint32_t op, struct rng rng)
 	fill(s, &rng);
 	submit(s, top);
 	return true;
+}
+
+void io_start_exact(uint32_t op, struct top *top, enum bio_op kind, unsigned flags, uint64_t offset,
+        uint64_t blocks)
+{
+	struct slot *s = slot_get();
+	bool data = kind == BIO_WRITE || kind == BIO_READ;
+
+	BELLOWS_ASSERT(s);
+	s->op = op;
+	s->top = top;
+	s->offset = offset;
+	s->blocks = blocks;
+	s->ranged = kind != BIO_FLUSH;
+	s->value = kind == BIO_WRITE ? ++run->last_value : VALUE_ZERO;
+	s->data = s->buf;
+	s->iovs[0].iov_base = s->data;
+	s->iovs[0].iov_len = blocks * top->block_bytes;
+	bio_init(&s->bio, kind, data ? s->iovs : NULL, data, blocks, io_done, s);
+	s->bio.flags = (uint8_t)flags;
+	fill(s, NULL);
+	submit(s, top);
 }
 
 /* ---- reading all of it

@@ -9,6 +9,8 @@
 #define IO_TOPS MODELS_MAX
 #define IO_IOVS 5
 #define IO_BYTES_MAX (128 * 1024)
+/* After so long every loop refuses requests to a bdev that is being removed. */
+#define IO_LINGER_NS (100 * NSEC_PER_MSEC)
 #define IO_PATIENCE_NS (900 * NSEC_PER_SEC)
 
 /* A bdev that nobody stands on, as its client sees it. */
@@ -19,6 +21,7 @@ struct top {
 	struct model *model;
 	uint32_t block_bytes, block_sectors;
 	unsigned in_flight;
+	unsigned holds;        /* operations that need the bdev to stay */
 	uint64_t known_blocks; /* what the client has been told */
 	uint64_t verified;
 	uint64_t agreed_blocks; /* smallest size that the client has agreed to shrink to */
@@ -28,6 +31,8 @@ struct top {
 	void (*released)(void *arg);
 	void *released_arg;
 	struct loop_task close_task;
+	uint64_t removed_ns;
+	struct loop_timer linger_timer;
 	/* a resize that waits for the client's answer */
 	struct bdev_tell *tell;
 	struct loop_timer tell_timer;
@@ -51,5 +56,8 @@ struct top *draw_top(struct rng *rng);
 struct top *io_top_of(const struct bdev *bdev);
 /* A resize in flight may leave so many blocks: requests beyond may fail. UINT64_MAX: it is over. */
 void top_set_floor(struct top *top, uint64_t blocks);
-/* Closes the handle, soon and on the control loop. */
-void top_close_soon(struct top *top);
+/* The given request instead of a drawn one. */
+void io_start_exact(uint32_t op, struct top *top, enum bio_op kind, unsigned flags, uint64_t offset,
+        uint64_t blocks);
+/* Closes the handle of one that is closing, soon, when nothing needs it any more. */
+void top_try_close(struct top *top);

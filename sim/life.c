@@ -10,6 +10,7 @@
 #include "bdev/core.h"
 #include "rpc/server.h"
 #include "sim/run.h"
+#include "sim/script.h"
 
 #define OPS_PER_TURN 8
 #define RUN_OF_OPS 8 /* so many operations in a row go to one loop */
@@ -25,6 +26,7 @@ static struct {
 		LIFE_CLOSING,
 		LIFE_STOPPING,
 	} phase;
+	bool script_started;
 	bool over; /* the run's operations are done, or a restart was asked for */
 	uint64_t think_until;
 	uint64_t began_ns;
@@ -35,6 +37,8 @@ static struct {
 
 static bool is_control(uint32_t op)
 {
+	if (run->given.scenario == SCENARIO_SCRIPT)
+		return script_is_control(op);
 	if (run->given.scenario == SCENARIO_PLAIN || (run->given.without & WITHOUT_CONTROL))
 		return false;
 	return rng_mix(sim->seed * 31 + op) % 24 == 0;
@@ -44,7 +48,7 @@ static unsigned loop_of(uint32_t op)
 {
 	if (is_control(op))
 		return LOOP_CONTROL;
-	if (run->given.scenario != SCENARIO_PLAIN && rng_mix(sim->seed * 37 + op) % 32 == 0)
+	if (run->given.scenario == SCENARIO_RANDOM && rng_mix(sim->seed * 37 + op) % 32 == 0)
 		return LOOP_CONTROL;
 	return 1 + (unsigned)(rng_mix(sim->seed * 41 + op / RUN_OF_OPS) % run->data_loops);
 }
@@ -57,10 +61,31 @@ static bool op_next(uint32_t *op)
 	return !life.over && run->next_op < run->given.ops;
 }
 
+/* A step counts as taken when it is over, so that one that is cut off comes again. */
+static void serve_script(const struct loop *loop)
+{
+	uint32_t op;
+
+	if (!io_idle() || !control_idle())
+		return;
+	if (life.script_started) {
+		life.script_started = false;
+		run->next_op++;
+	}
+	if (op_next(&op) && loop_of(op) == loop->id) {
+		life.script_started = true;
+		script_start(op);
+	}
+}
+
 static void serve(const struct loop *loop)
 {
 	uint32_t op;
 
+	if (run->given.scenario == SCENARIO_SCRIPT) {
+		serve_script(loop);
+		return;
+	}
 	for (unsigned i = 0; i < OPS_PER_TURN && op_next(&op); i++) {
 		struct rng rng = run_op_rng(op);
 
@@ -169,6 +194,8 @@ static uint64_t client_next(unsigned loop_id)
 			return loop_id != LOOP_CONTROL && io_can_start() ? 0 : UINT64_MAX;
 		return loop_id == LOOP_CONTROL && io_idle() ? 0 : UINT64_MAX;
 	case LIFE_SERVING:
+		if (run->given.scenario == SCENARIO_SCRIPT)
+			return io_idle() && control_idle() ? 0 : UINT64_MAX;
 		if (!op_next(&op))
 			return loop_id == LOOP_CONTROL ? 0 : UINT64_MAX;
 		if (loop_of(op) != loop_id ||
@@ -199,12 +226,19 @@ static void built(void)
 	life.phase = run->given.scenario == SCENARIO_PLAIN ? LIFE_SERVING : LIFE_CHECKING;
 }
 
-/* The first call builds the table of methods, which stays: let each life have it. */
+/* The first call builds tables that stay: let each life have them. */
 static void primed(void *arg, const json_t *reply)
 {
 	(void)arg;
 	(void)reply;
-	stack_build(built);
+	run->from_config = run->config_valid && rng_one_in(&sim->sched, 2);
+	run->config_valid = run->from_config; /* else it tells of a stack that is laid out otherwise */
+	if (run->from_config)
+		stack_build_from_config(built);
+	else
+		stack_build(built);
+	if (sim->tracing && run->from_config)
+		printf("%30s configured by %s\n", "", run->config);
 }
 
 static void serving(void *arg, const struct err *err)
@@ -212,7 +246,9 @@ static void serving(void *arg, const struct err *err)
 	(void)arg;
 	if (err && err->code)
 		sim_fail("start failed", "JSON-RPC can't be started: %s", err->text);
-	rpc_call("bellows_sim_prime", NULL, primed, NULL);
+	json_t *params = json_pack("{s:s}", "name", "none");
+
+	rpc_call("framework_get_config", params, primed, NULL);
 }
 
 static void check_leaks(uint64_t before)

@@ -308,12 +308,18 @@ void sim_crash(bool power_cut)
 {
 	sim_ops_each(sim_file_op_tear);
 	if (power_cut)
-		sim_power_cut();
+		sim_power_cut(sim->fate);
 	sim->power_was_cut = power_cut;
 	sim_event(SIM_LIFE_END, sim->life, power_cut ? 1 : 2, sim->persist_points);
 	if (sim->forked)
 		sim_exit(SIM_EXIT_CRASHED);
 	sim_loops_end();
+}
+
+void sim_crash_asked(void)
+{
+	sim_crash(
+	        sim->fate == FATE_DRAWN ? rng_below(&sim->disk, 3) != 0 : sim->fate != FATE_KILLED);
 }
 
 /* ---- turns ----------------------------------------------------------------------------------- */
@@ -446,7 +452,8 @@ static void turn(struct sim_loop *sl)
 	bool any;
 
 	sim_event(SIM_TURN, sl->loop.id, sl->loop.ready != NULL, sl->messages);
-	sim->turns++;
+	if (++sim->turns == sim->crash_turn)
+		sim_crash_asked();
 	sl->stats.turns++;
 	loop_current_ = &sl->loop;
 	sl->loop.now_ns = sim->now_ns;

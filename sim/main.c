@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "sim/runner.h"
+#include "sim/script.h"
 
 #define OPS_DEFAULT 600
 #define SUITE_FIXED 150
@@ -25,7 +26,8 @@ static const char usage[] =
         "  --twice            run each seed twice and compare\n"
         "  --hashes           print the hash of each run\n"
         "  --keep-going       don't stop at the first failure, and don't shrink\n"
-        "  --exhaustive       every crash point of small stacks\n"
+        "  --exhaustive[=quick]  every crash point of small stacks\n"
+        "  --script N --crash A,B --crash-turn T --fate F   one of them, traced\n"
         "  --planted [NAME]   show that each planted defect is found\n"
         "  --plain N          N plain requests, for the speed\n"
         "  --ops N            operations per run (default 600)\n"
@@ -43,6 +45,10 @@ enum {
 	OPT_HASHES,
 	OPT_KEEP_GOING,
 	OPT_EXHAUSTIVE,
+	OPT_SCRIPT,
+	OPT_CRASH,
+	OPT_CRASH_TURN,
+	OPT_FATE,
 	OPT_PLANTED,
 	OPT_PLAIN,
 	OPT_OPS,
@@ -61,7 +67,11 @@ static const struct option options[] = {
         {"twice", no_argument, NULL, OPT_TWICE},
         {"hashes", no_argument, NULL, OPT_HASHES},
         {"keep-going", no_argument, NULL, OPT_KEEP_GOING},
-        {"exhaustive", no_argument, NULL, OPT_EXHAUSTIVE},
+        {"exhaustive", optional_argument, NULL, OPT_EXHAUSTIVE},
+        {"script", required_argument, NULL, OPT_SCRIPT},
+        {"crash", required_argument, NULL, OPT_CRASH},
+        {"crash-turn", required_argument, NULL, OPT_CRASH_TURN},
+        {"fate", required_argument, NULL, OPT_FATE},
         {"planted", optional_argument, NULL, OPT_PLANTED},
         {"plain", required_argument, NULL, OPT_PLAIN},
         {"ops", required_argument, NULL, OPT_OPS},
@@ -77,12 +87,13 @@ static struct {
 		MODE_SUITE,
 		MODE_SEEDS,
 		MODE_EXHAUSTIVE,
+		MODE_SCRIPT,
 		MODE_PLANTED,
 		MODE_PLAIN,
 	} mode;
 	const char *only;
 	uint64_t plain;
-	bool trace;
+	bool trace, quick;
 	struct batch batch;
 	struct run_given given;
 } args = {.batch = {.jobs = 1}, .given = {.ops = OPS_DEFAULT}};
@@ -147,6 +158,12 @@ static void parse_mode(int opt)
 		return;
 	case OPT_EXHAUSTIVE:
 		args.mode = MODE_EXHAUSTIVE;
+		args.quick = optarg && strcmp(optarg, "quick") == 0;
+		return;
+	case OPT_SCRIPT:
+		args.mode = MODE_SCRIPT;
+		args.given.scenario = SCENARIO_SCRIPT;
+		args.given.script = (uint32_t)strtoul(optarg, NULL, 10);
 		return;
 	case OPT_PLANTED:
 		args.mode = MODE_PLANTED;
@@ -177,6 +194,16 @@ static void parse_one(int opt)
 		return;
 	case OPT_KEEP_GOING:
 		args.batch.keep_going = true;
+		return;
+	case OPT_CRASH:
+		if (sscanf(optarg, "%lu,%lu", &args.given.crash_at[0], &args.given.crash_at[1]) < 1)
+			bad_usage("--crash wants A,B");
+		return;
+	case OPT_CRASH_TURN:
+		args.given.crash_turn = strtoull(optarg, NULL, 10);
+		return;
+	case OPT_FATE:
+		args.given.fate = (enum sim_fate)strtoul(optarg, NULL, 10);
 		return;
 	case OPT_OPS:
 		args.given.ops = (uint32_t)strtoul(optarg, NULL, 10);
@@ -236,7 +263,12 @@ int main(int argc, char **argv)
 	case MODE_SEEDS:
 		return args.trace ? one_traced() : batch_run(&args.batch, &args.given);
 	case MODE_EXHAUSTIVE:
-		return exhaustive_run(false);
+		return exhaustive_run(args.quick);
+	case MODE_SCRIPT:
+		if (args.given.script >= num_scripts)
+			bad_usage("there is no such script");
+		args.given.ops = script_steps(args.given.script);
+		return exhaustive_one(&args.given);
 	case MODE_PLANTED:
 		return planted_run(2000, args.only, args.batch.jobs);
 	case MODE_PLAIN:

@@ -236,6 +236,9 @@ void model_crash(struct model *m, bool power_cut)
 
 #define WORDS (MODEL_SECTOR_BYTES / 8)
 
+/* A client's buffer may begin anywhere. */
+typedef uint64_t __attribute__((aligned(1), may_alias)) any_word;
+
 static uint64_t first_word(const struct model *m, uint64_t sector, uint32_t value)
 {
 	return ((uint64_t)value << 32) | ((uint64_t)(m->id & 0xff) << 24) | sector;
@@ -248,7 +251,8 @@ static uint64_t word(uint64_t first, unsigned i)
 
 void model_fill(const struct model *m, uint64_t sector, uint32_t value, void *bytes)
 {
-	uint64_t first = first_word(m, sector, value), *w = bytes;
+	uint64_t first = first_word(m, sector, value);
+	any_word *w = bytes;
 
 	if (value == VALUE_ZERO) {
 		memset(bytes, 0, MODEL_SECTOR_BYTES);
@@ -261,7 +265,7 @@ void model_fill(const struct model *m, uint64_t sector, uint32_t value, void *by
 bool model_holds(const struct model *m, uint64_t sector, uint32_t value, const void *bytes)
 {
 	uint64_t first = value == VALUE_ZERO ? 0 : first_word(m, sector, value), differ = 0;
-	const uint64_t *w = bytes;
+	const any_word *w = bytes;
 
 	if (value == VALUE_ANY)
 		return true;
@@ -275,7 +279,7 @@ bool model_holds(const struct model *m, uint64_t sector, uint32_t value, const v
 /* What the bytes look like, for a failure's text. */
 static void describe(const void *bytes, char *out, size_t size)
 {
-	const uint64_t *w = bytes;
+	const any_word *w = bytes;
 	bool whole = true;
 
 	for (unsigned i = 1; i < WORDS; i++)

@@ -18,11 +18,34 @@ static const struct {
 #undef X
 };
 
-/* The number of seeds that it took; 0: not found. */
-static uint64_t find(unsigned plant, uint64_t seeds)
-{
-	struct run_given given = {.ops = 600, .plant = plant};
+/* Disks that betray their contract: the oracle must see what no layer here can. */
+static const enum sim_fault rogues[] = {FAULT_LYING_FLUSH, FAULT_CORRUPT, FAULT_MISDIRECT};
 
+#define DEFECTS (PLANT_COUNT - 1 + ARRAY_SIZE(rogues))
+
+/* Of defects 0..DEFECTS-1: the planted ones, then the rogue disks. */
+static const char *defect_name(size_t d)
+{
+	return d < PLANT_COUNT - 1 ? plants[d + 1].name
+	                           : sim_fault_names[rogues[d - (PLANT_COUNT - 1)]];
+}
+
+static const char *defect_text(size_t d)
+{
+	return d < PLANT_COUNT - 1 ? plants[d + 1].text : "every fourth time, of each disk";
+}
+
+/* The number of seeds that it took; 0: not found. */
+static uint64_t find(size_t d, uint64_t seeds)
+{
+	struct run_given given = {.ops = 600};
+
+	if (d < PLANT_COUNT - 1) {
+		given.plant = (uint32_t)d + 1;
+	} else {
+		given.rogue = 1 + (uint32_t)rogues[d - (PLANT_COUNT - 1)];
+		given.without = WITHOUT_FAULTS;
+	}
 	for (uint64_t seed = 1; seed <= seeds; seed++) {
 		runner_reset(seed, &given);
 		if (!runner_go())
@@ -31,17 +54,15 @@ static uint64_t find(unsigned plant, uint64_t seeds)
 	return 0;
 }
 
-static bool show(unsigned plant, uint64_t seeds)
+static bool show(size_t d, uint64_t seeds)
 {
-	uint64_t took = find(plant, seeds);
+	uint64_t took = find(d, seeds);
 
 	if (took)
 		printf("found after %4lu seeds  %-28s %s\n                         %s: %.110s\n",
-		        took, plants[plant].name, plants[plant].text, sim->failure_kind,
-		        sim->failure);
+		        took, defect_name(d), defect_text(d), sim->failure_kind, sim->failure);
 	else
-		printf("NOT FOUND in %lu seeds  %-28s %s\n", seeds, plants[plant].name,
-		        plants[plant].text);
+		printf("NOT FOUND in %lu seeds  %-28s %s\n", seeds, defect_name(d), defect_text(d));
 	fflush(stdout);
 	return took != 0;
 }
@@ -59,18 +80,18 @@ int planted_run(uint64_t seeds, const char *only, unsigned jobs)
 		if (jobs > 1 && fork() != 0)
 			continue;
 		runner_create();
-		for (unsigned p = 1 + j; p < PLANT_COUNT; p += jobs) {
-			if (only && strcasecmp(only, plants[p].name) != 0)
+		for (size_t d = j; d < DEFECTS; d += jobs) {
+			if (only && strcasecmp(only, defect_name(d)) != 0)
 				continue;
 			shown++;
-			missed += !show(p, seeds);
+			missed += !show(d, seeds);
 		}
 		if (jobs > 1)
 			_exit(missed ? 1 : 0);
 	}
 	for (int status; jobs > 1 && wait(&status) > 0;)
 		missed += WEXITSTATUS(status) != 0;
-	printf("%u planted defects, %s\n", only ? shown : PLANT_COUNT - 1,
+	printf("%u planted defects, %s\n", only ? shown : (unsigned)DEFECTS,
 	        missed ? "NOT all found" : "all found");
 	return missed ? 1 : 0;
 }

@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "base/plant.h"
 #include "sim/runner.h"
+#include "sim/script.h"
 
 #define LIVES_MAX 200
 #define WALL_SECONDS_MAX 60 /* of one life: beyond, it spins without the simulator's knowing */
@@ -63,6 +64,11 @@ void runner_reset(uint64_t seed, const struct run_given *given)
 	run->depth = 1U << rng_range(&rng, 0, 5);
 	run->step_max_blocks = 1U << rng_range(&rng, 3, 7);
 	run->faulty = rng_one_in(&rng, 3);
+	if (given->scenario == SCENARIO_SCRIPT) {
+		run->data_loops = 1;
+		run->depth = 32;
+		run->faulty = false;
+	}
 	if (given->scenario == SCENARIO_PLAIN) {
 		run->data_loops = 2;
 		run->depth = 32;
@@ -71,12 +77,16 @@ void runner_reset(uint64_t seed, const struct run_given *given)
 	}
 	run->seq = run->last_model = run->next_op = run->overflows = 0;
 	run->last_node = run->last_value = 0;
+	run->resized = run->config_valid = run->from_config = false;
+	memset(run->points_of_life, 0, sizeof(run->points_of_life));
 	run->life_started = run->clean_end = false;
 	run->tally = (struct run_tally){.runs = 1};
 	if (given->scenario == SCENARIO_PLAIN)
 		stack_draw_plain();
 	else if (given->scenario == SCENARIO_RANDOM)
 		stack_draw();
+	else if (given->scenario == SCENARIO_SCRIPT)
+		script_draw_stack();
 }
 
 _Noreturn static void live(void)
@@ -85,6 +95,10 @@ _Noreturn static void live(void)
 	sim->persist_points = 0;
 	sim->crash_at =
 	        sim->life < ARRAY_SIZE(run->given.crash_at) ? run->given.crash_at[sim->life] : 0;
+	sim->crash_turn = sim->life == 0 ? run->given.crash_turn : 0;
+	sim->fate = run->given.fate;
+	if (sim->fate == FATE_HALF_2)
+		rng_next(&sim->disk);
 #if BELLOWS_CHECK
 	bellows_plant = run->given.plant;
 #endif
@@ -139,6 +153,8 @@ static bool one_life(void)
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
 	run->tally.lives++;
+	if (sim->life < ARRAY_SIZE(run->points_of_life))
+		run->points_of_life[sim->life] = sim->persist_points;
 	sim->life++;
 	if (WIFEXITED(status) && WEXITSTATUS(status) == SIM_EXIT_DONE)
 		return true;

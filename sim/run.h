@@ -17,6 +17,7 @@
 #define RUN_OPS_MAX 65536
 #define RUN_NODES_MAX 12
 #define RUN_PARAMS_MAX 2048
+#define RUN_CONFIG_MAX 32768
 
 /* What a module promises, and so what the oracle holds it to. */
 enum sim_claims {
@@ -27,7 +28,7 @@ enum sim_claims {
 	SIM_REDUNDANT = 1 << 4, /* serves on with its bases' faults; see tolerates */
 	SIM_RELAID =
 	        1 << 6, /* created again over a base of another size, its data lies elsewhere */
-	SIM_WATCHES = 1 << 7, /* notices when its file changes size from outside */
+	SIM_WATCHES = 1 << 7,    /* notices when its file changes size from outside */
 	SIM_SELF_FOUND = 1 << 5, /* comes back by itself (examine) after a restart */
 };
 
@@ -125,8 +126,11 @@ struct run_given {
 	uint32_t ops;
 	uint32_t without; /* enum run_without */
 	uint32_t plant;
+	uint32_t rogue;       /* 1 + an enum sim_fault that no stack survives unnoticed; 0: none */
 	uint32_t script;      /* of the exhaustive mode */
-	uint64_t crash_at[4]; /* persistence point at which each life ends; 0: none */
+	uint64_t crash_at[2]; /* persistence point at which the first two lives end; 0: none */
+	uint64_t crash_turn;  /* turn of a loop at which the run's first life ends; 0: none */
+	enum sim_fate fate;
 	uint8_t skip[RUN_OPS_MAX / 8];
 };
 
@@ -145,8 +149,12 @@ struct run {
 	uint32_t next_op;
 	uint32_t overflows;
 	uint32_t last_node, last_value;
-	bool life_started; /* some life has got as far as to serve requests */
-	bool clean_end;    /* the last life ended in order */
+	bool config_valid, from_config; /* saved and still true; this life was made from it */
+	char config[RUN_CONFIG_MAX];
+	bool resized;               /* some resize has been begun */
+	uint64_t points_of_life[4]; /* persistence points of the first lives */
+	bool life_started;          /* some life has got as far as to serve requests */
+	bool clean_end;             /* the last life ended in order */
 	struct model models[MODELS_MAX];
 	struct run_node nodes[RUN_NODES_MAX];
 	struct run_tally tally;
@@ -215,6 +223,10 @@ struct run_node *stack_draw_node(struct rng *rng, const struct bdev *base);
 /* Creates what is wanted, bottom first; then calls done. */
 void stack_build(void (*done)(void));
 typedef void (*stack_done_fn)(void *arg, bool ok);
+/* Creates the backends that have gone, in a life that is under way. */
+void stack_build_missing(void (*done)(void));
+/* The same by a configuration that was saved. */
+void stack_build_from_config(void (*done)(void));
 void stack_create_node(struct run_node *node, stack_done_fn done, void *arg);
 void stack_delete_node(struct run_node *node, stack_done_fn done, void *arg);
 struct run_node *stack_node_of(const struct bdev *bdev);
@@ -225,6 +237,8 @@ bool stack_fails(const struct bdev *bdev);
 bool stack_faulty(const struct bdev *bdev);
 bool stack_repeatable(const struct bdev *bdev);
 bool stack_relaid(const struct bdev *bdev);
+/* Whether any disk of the run has failed so far. */
+bool sim_any_fault(void);
 bool stack_fresh(const struct bdev *bdev);
 struct sim_file *stack_file(const struct bdev *bdev);
 /* No bdev is larger than what backs it; quiet: sizes are what they must be. */

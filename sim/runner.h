@@ -24,6 +24,8 @@ int batch_run(const struct batch *batch, const struct run_given *given);
 void shrink(uint64_t seed, struct run_given *given);
 
 int exhaustive_run(bool quick);
+/* One attempt of it, traced. */
+int exhaustive_one(const struct run_given *given);
 int planted_run(uint64_t seeds, const char *only, unsigned jobs);
 int plain_run(uint64_t bios);
 

@@ -40,6 +40,8 @@ void sim_signal(int signum);
 /* Ends the life as a crash: operations in flight have happened in part; with power_cut, what is
  * unflushed is lost in part. Never returns in a forked life. */
 void sim_crash(bool power_cut);
+/* The same where sim->crash_at or crash_turn asks for it, with sim->fate. */
+void sim_crash_asked(void);
 
 /* A socket from outside is loop_sock_connect on any loop. */
 

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "rpc/rpc.h"
+#include "rpc/server.h"
 #include "sim/run.h"
 
 static struct sim_module *modules;
@@ -81,6 +82,8 @@ static void make_file(const struct sim_setup *setup, struct rng *rng)
 	if (setup->file_is_block)
 		f->align_bytes = setup->block_bytes;
 	f->no_direct = !setup->file_is_block && rng_one_in(rng, 3);
+	if (run->given.rogue)
+		f->one_in[run->given.rogue - 1] = 4;
 	f->no_zero = rng_one_in(rng, 3);
 	f->no_punch = rng_one_in(rng, 3);
 	f->latency_min_ns = rng_range(rng, 1, 100) * NSEC_PER_USEC;
@@ -200,7 +203,6 @@ static void call(struct run_node *node, bool creates, const char *method, json_t
 
 	*c = (struct call){.node = node, .creates = creates, .done = done, .arg = arg};
 	rpc_call(method, params, called, c);
-	json_decref(params);
 }
 
 static const char *method_name(
@@ -240,6 +242,7 @@ void stack_delete_node(struct run_node *node, stack_done_fn done, void *arg)
 static struct {
 	void (*done)(void);
 	bool any_order;
+	bool missing; /* only what has gone */
 	unsigned polls;
 	struct loop_timer timer;
 	unsigned layers; /* to be added on top, in the first life */
@@ -249,7 +252,7 @@ static struct {
 static void build_next(void);
 
 /* A disk that has failed may keep a bdev from coming back. */
-static bool any_fault(void)
+bool sim_any_fault(void)
 {
 	for (unsigned i = 0; i < SIM_FILES_MAX; i++)
 		if (sim->files[i].used && sim->files[i].faults)
@@ -261,11 +264,12 @@ static void built(void *arg, bool ok)
 {
 	struct run_node *node = arg;
 
-	if (!ok && run->life_started && !any_fault())
+	if (!ok && run->life_started && !sim_any_fault())
 		sim_fail("not recreated", "%s '%s' can't be created again after a restart",
 		        node->module, node->name);
+	/* Layers that wait for a base that returns come by themselves, and can't be created. */
 	if (!ok)
-		node->state = NODE_FREE;
+		node->state = build.missing ? NODE_UP : NODE_FREE;
 	build_next();
 }
 
@@ -324,7 +328,7 @@ static void build_examined(void *arg, const struct err *err)
 		        loop_self(), &build.timer, loop_now_ns(loop_self()) + NSEC_PER_MSEC);
 		return;
 	}
-	if (waiting > 0 && !any_fault())
+	if (waiting > 0 && !sim_any_fault())
 		sim_fail("not recreated", "%u bdevs still wait for a base", waiting);
 	build.done();
 }
@@ -353,6 +357,7 @@ static void build_next(void)
 void stack_build(void (*done)(void))
 {
 	build.done = done;
+	build.missing = false;
 	build.rng = rng_stream(sim->seed, 11 + sim->life * 16ULL);
 	build.any_order = run->life_started && rng_one_in(&build.rng, 4);
 	build.layers = run->life_started || run->given.scenario != SCENARIO_RANDOM
@@ -362,6 +367,45 @@ void stack_build(void (*done)(void))
 		if (run->nodes[i].state == NODE_UP)
 			run->nodes[i].state = NODE_WANTED;
 	build_next();
+}
+
+void stack_build_missing(void (*done)(void))
+{
+	build.done = done;
+	build.missing = true;
+	build.any_order = false;
+	build.layers = 0;
+	for (unsigned i = 0; i < RUN_NODES_MAX; i++) {
+		struct run_node *node = &run->nodes[i];
+
+		if (node->state == NODE_UP && node->num_bases == 0 && !bdev_find(node->name))
+			node->state = NODE_WANTED;
+	}
+	build_next();
+}
+
+static void configured(void *arg, const struct err *err)
+{
+	rpc_config_free(arg);
+	if (err && err->code && !sim_any_fault())
+		sim_fail("configuration failed", "%s\n%s", err->text, run->config);
+	build_poll(&build.timer);
+}
+
+void stack_build_from_config(void (*done)(void))
+{
+	struct rpc_config *config;
+	struct err err = ERR_NONE;
+
+	build.done = done;
+	build.polls = 0;
+	build.timer.fire = build_poll;
+	for (unsigned i = 0; i < RUN_NODES_MAX; i++)
+		if (run->nodes[i].state == NODE_WANTED)
+			run->nodes[i].state = NODE_UP;
+	if (rpc_config_parse("saved", run->config, strlen(run->config), &config, &err))
+		sim_fail("configuration failed", "%s\n%s", err.text, run->config);
+	rpc_config_run(config, false, configured, config);
 }
 
 /* ---- what holds for a bdev
@@ -429,7 +473,7 @@ bool stack_faulty(const struct bdev *bdev)
 	uint64_t faulty = 0;
 
 	if (f)
-		return f->faults > 0;
+		return f->faults > 0 && !run->given.rogue;
 	for (unsigned i = 0; i < bdev->num_bases; i++)
 		if (!bdev->bases[i] || stack_faulty(bdev->bases[i]))
 			faulty |= 1ULL << (i & 63);
@@ -488,7 +532,12 @@ static void check_one(const struct bdev *bdev, bool quiet)
 	if (f && own > f->size_bytes && f->faults == 0)
 		sim_fail("larger than its base", "%s has %lu bytes, its file %lu", bdev->name, own,
 		        f->size_bytes);
-	if (!quiet || !m || bdev->held_blocks || stack_faulty(bdev))
+	if (!quiet || !m || stack_faulty(bdev))
+		return;
+	if (bdev->held_blocks && bdev_num_blocks(bdev) != bdev->held_blocks)
+		sim_fail("wrong size", "%s is held at %lu blocks and has %lu", bdev->name,
+		        bdev->held_blocks, bdev_num_blocks(bdev));
+	if (bdev->held_blocks)
 		return;
 	if (m->expected_blocks && bdev_num_blocks(bdev) != m->expected_blocks(bdev))
 		sim_fail("wrong size", "%s has %lu blocks, it must have %lu", bdev->name,

@@ -15,7 +15,7 @@ struct top *draw_top(struct rng *rng)
 	uint64_t r = rng_next(rng);
 
 	for (unsigned i = 0; i < IO_TOPS; i++)
-		if (tops[i].used && !tops[i].closing && !tops[i].removed)
+		if (tops[i].used && !tops[i].closing)
 			fit[n++] = &tops[i];
 	return n ? fit[r % n] : NULL;
 }
@@ -74,6 +74,14 @@ static void on_resized(struct bdev_handle *handle, uint64_t old_blocks, uint64_t
 	        loop_now_ns(loop_self()) + rng_below(&sim->sched, NSEC_PER_MSEC));
 }
 
+static void linger_over(struct loop_timer *timer)
+{
+	struct top *top = container_of(timer, struct top, linger_timer);
+
+	top->closing = true;
+	top_try_close(top);
+}
+
 static void on_removed(struct bdev_handle *handle)
 {
 	struct top *top = bdev_handle_arg(handle);
@@ -81,9 +89,13 @@ static void on_removed(struct bdev_handle *handle)
 	if (top->removed)
 		sim_fail("told wrongly", "%s: told twice that it is removed", top->model->name);
 	top->removed = true;
-	top->closing = true;
-	if (top->in_flight == 0)
-		top_close_soon(top);
+	top->removed_ns = sim->now_ns;
+	if (top->closing)
+		return;
+	/* Goes on for a while, as a client does who has not heard of it yet. */
+	top->linger_timer.fire = linger_over;
+	loop_timer_start(loop_self(), &top->linger_timer,
+	        sim->now_ns + rng_below(&sim->sched, 2 * IO_LINGER_NS));
 }
 
 static int on_may_shrink(struct bdev_handle *handle, uint64_t new_blocks, struct err *err)
@@ -123,9 +135,9 @@ static void close_now(struct loop_task *task)
 		released(arg);
 }
 
-void top_close_soon(struct top *top)
+void top_try_close(struct top *top)
 {
-	if (top->close_queued)
+	if (!top->closing || top->close_queued || top->in_flight > 0 || top->holds > 0)
 		return;
 	top->close_queued = true;
 	top->close_task.run = close_now;
@@ -147,7 +159,8 @@ static struct model *model_for(const struct bdev *bdev, uint64_t sectors)
 	m->reads_from = SEQ_NEVER;
 	if (m->sectors != sectors)
 		model_resize(m, sectors);
-	if (stack_relaid(bdev) && run->life_started && (run->tally.resizes || run->tally.faults))
+	if (stack_relaid(bdev) && !run->from_config && run->life_started &&
+	        (run->resized || run->tally.faults))
 		model_forget(m, 0, sectors);
 	return m;
 }
@@ -196,15 +209,14 @@ void io_release(struct bdev *bdev, void (*fn)(void *arg), void *arg)
 {
 	struct top *top = io_top_of(bdev);
 
-	if (!top || top->closing) {
+	if (!top || top->closing || top->removed) {
 		fn(arg);
 		return;
 	}
 	top->closing = true;
 	top->released = fn;
 	top->released_arg = arg;
-	if (top->in_flight == 0)
-		top_close_soon(top);
+	top_try_close(top);
 }
 
 void io_close_all(void)
@@ -212,10 +224,9 @@ void io_close_all(void)
 	struct top *tops = io_tops();
 
 	for (unsigned i = 0; i < IO_TOPS; i++)
-		if (tops[i].used && !tops[i].closing) {
+		if (tops[i].used && !tops[i].closing && !tops[i].removed) {
 			tops[i].closing = true;
-			if (tops[i].in_flight == 0)
-				top_close_soon(&tops[i]);
+			top_try_close(&tops[i]);
 		}
 }
 

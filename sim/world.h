@@ -66,6 +66,8 @@ struct sim_world {
 	bool power_was_cut; /* at the last crash */
 	uint64_t persist_points;
 	uint64_t crash_at;
+	uint64_t crash_turn; /* the same by turns of loops, counted over all lives */
+	enum sim_fate fate;
 
 	struct sim_file files[SIM_FILES_MAX];
 

@@ -282,8 +282,7 @@ static void on_signal(int signum)
 {
 	if (ending)
 		_exit(128 + signum);
-	log_notice("bellowsd", "ending after %s; once more ends at once",
-	        signum == SIGINT ? "SIGINT" : "SIGTERM");
+	log_notice("bellowsd", "ending after SIG%s; once more ends at once", sigabbrev_np(signum));
 	end(0);
 }
 
@@ -313,6 +312,7 @@ int main(int argc, char **argv)
 	struct err err = ERR_NONE;
 
 	parse_options(&o, argc, argv);
+	signal(SIGPIPE, SIG_IGN); /* a reader of the log that goes away ends nothing */
 	if (o.allowed)
 		(void)!rpc_allow_only(o.allowed, &err);
 	fail_if(&err);
@@ -327,6 +327,7 @@ int main(int argc, char **argv)
 	log_set_clock(loop_wall_ns);
 	loop_on_signal(SIGTERM, on_signal);
 	loop_on_signal(SIGINT, on_signal);
+	loop_on_signal(SIGHUP, on_signal);
 	rpc.socket_path = o.socket;
 	rpc.wait_for_rpc = o.wait_for_rpc;
 	rpc.ignore_config_errors = o.ignore_config_errors;

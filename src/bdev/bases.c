@@ -20,11 +20,28 @@ static void answer_op(struct base_slot *slot, const struct err *err)
 		bdev_done_call(done, err);
 }
 
+/* A module may agree to lose a base that its geometry then turns out to need. */
+static int check_without(const struct base_slot *slot, struct err *err)
+{
+	const struct bdev *bdev = slot->parent;
+	autofree struct bdev_geometry *bases = xcalloc(bdev->num_bases, sizeof(*bases));
+	struct bdev_geometry without;
+
+	for (unsigned i = 0; i < bdev->num_bases; i++) {
+		if (bdev->bases[i] && i != slot->index)
+			bases[i] = bdev->bases[i]->geometry;
+	}
+	return geometry_derive(bdev, bases, bdev->own_blocks, true, &without, err);
+}
+
 static void let_go(void *arg, const struct err *err)
 {
 	struct base_slot *slot = arg;
 	struct bdev *base = slot->base;
+	struct err without = ERR_NONE;
 
+	if (!err && check_without(slot, &without) != 0)
+		err = &without;
 	if (!err) {
 		slot->state = SLOT_LET_GO;
 		if (slot->done.fn)
@@ -111,6 +128,8 @@ void bdev_base_detach(struct bdev *bdev, unsigned index, struct bdev_done done)
 	else if (bdev->graph->slots[index].state != SLOT_HELD)
 		err_set(&err, -EBUSY, "'%s': the base in slot %u is coming or going already",
 		        bdev->name, index);
+	if (err.code == 0)
+		check_without(&bdev->graph->slots[index], &err);
 	if (err.code)
 		bdev_done_call(done, &err);
 	else

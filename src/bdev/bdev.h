@@ -325,21 +325,24 @@ typedef void (*bdev_created_fn)(void *arg, struct bdev *bdev, const struct err *
  * may be NULL; it is called later, never from inside. */
 void bdev_create(const struct bdev_spec *spec, bdev_created_fn done, void *arg);
 
-/* Removes it and what stands on it, top first where that is possible: refuse new I/O, tell holders,
- * wait, destroy. done when it is gone. Holders that do not let go within the deadline are named in
- * err, and the removal goes on by itself. */
+/*
+ * Removes it and what stands on it, top first: refuse new I/O, tell holders, wait, destroy. Parents
+ * whose module has base_lost live on without it; the others go for good, also their creations. done
+ * when it is gone. Holders that do not let go within the deadline are named in err (-ETIMEDOUT),
+ * and the removal goes on by itself.
+ */
 void bdev_remove(struct bdev *bdev, struct bdev_done done);
-/* The storage is gone (hot removal): the same, but parents get base_lost. Any number of times. */
+/* The storage is gone (hot removal): the same, but new I/O fails at once, and the creation of a
+ * parent that goes too waits for its base again if it had wait_for_bases. Any number of times. */
 void bdev_gone(struct bdev *bdev, const char *why);
 
 /*
  * Members that come and go while the bdev lives on. attach puts an unclaimed base into an empty
  * slot
- * (-EEXIST, -EPERM, -ELOOP, -EMLINK when it has too many layers of its own, -ENOSPC when with it the
- * bdev would shrink); the module decides
- * when it uses it. detach runs base_lost, then takes the base out, which is unclaimed afterwards
- * and not offered again; -EOPNOTSUPP for a module without base_lost. bases[index] changes under
- * quiesce, and the size is derived again.
+ * (-EEXIST, -EPERM, -ELOOP, -EMLINK when it has too many layers of its own, -ENOSPC when with it
+ * the bdev would shrink); the module decides when it uses it. detach runs base_lost, then takes the
+ * base out, which is unclaimed afterwards and not offered again; -EOPNOTSUPP for a module without
+ * base_lost. bases[index] changes under quiesce, and the size is derived again.
  */
 void bdev_base_attach(struct bdev *bdev, unsigned index, struct bdev *base, struct bdev_done done);
 void bdev_base_detach(struct bdev *bdev, unsigned index, struct bdev_done done);
@@ -437,8 +440,14 @@ enum bdev_policy {
 	BDEV_FOLLOW,
 	BDEV_HOLD
 };
-/* hold: keeps its present size when the base grows, and refuses what would shrink it. */
+/* hold: keeps its present size when the base grows, and refuses what would shrink it. Takes effect
+ * in the queue of resizes, behind those that were asked for before; follow then takes up the base's
+ * size. */
 int bdev_set_policy(struct bdev *bdev, enum bdev_policy policy, struct err *err);
+/* hold at num_blocks, or at the present size if that is less: so a saved configuration finds the
+ * size again although the base has grown meanwhile. Giving up blocks is a shrink; when a holder
+ * refuses it, the present size is held. -EALREADY when it is held already. */
+int bdev_hold_at(struct bdev *bdev, uint64_t num_blocks, struct err *err);
 enum bdev_policy bdev_get_policy(const struct bdev *bdev);
 
 struct resize_layer {
@@ -446,7 +455,7 @@ struct resize_layer {
 	char name[BDEV_NAME_MAX];
 	uint64_t old_blocks, new_blocks;
 	uint32_t block_bytes;
-	bool published;
+	bool published;                        /* it shows new_blocks now */
 	char why[BDEV_WHY_MAX];                /* of the new size */
 	char refused[ERR_TEXT_MAX];            /* empty: nobody refuses */
 	unsigned holders_told, holders_untold; /* clients */

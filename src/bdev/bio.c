@@ -28,7 +28,7 @@ const char *bio_op_name(enum bio_op op)
 struct outcome {
 	struct bio *bio;
 	uint64_t latency_ns, blocks;
-	size_t loop_offset, stats_offset; /* in bdev->loops; in struct bdev_loop */
+	size_t stats_offset; /* in struct bdev_loop */
 	bool ok;
 };
 
@@ -37,7 +37,6 @@ static inline struct outcome outcome_of(struct bio *bio)
 	return (struct outcome){.bio = bio,
 	        .latency_ns = loop_now_ns(bio->loop) - bio->submit_ns,
 	        .blocks = bio->num_blocks,
-	        .loop_offset = bio->loop_offset,
 	        .stats_offset =
 	                offsetof(struct bdev_loop, stats) + bio->op * sizeof(struct bdev_op_stats),
 	        .ok = bio->status == 0};
@@ -75,13 +74,15 @@ static __attribute__((noinline)) void popped_gated(
  */
 static inline void pop(struct bio_frame *frame, const struct outcome *outcome)
 {
-	struct bdev_loop *bl = (void *)((char *)frame->bdev->loops + outcome->loop_offset);
+	struct bdev_loop *bl = frame->loop_part;
 	unsigned epoch = frame->epoch;
 
 	BELLOWS_CHECKED(!(frame->flags & FRAME_SPLIT));
 	if (unlikely(frame->flags != 0)) {
-		if (frame->flags & FRAME_BOUNCE)
+		if (frame->flags & FRAME_BOUNCE) {
 			bio_bounce_free(outcome->bio, frame);
+			bl = bio_bdev_loop(outcome->bio, frame->bdev);
+		}
 		if (frame->flags & FRAME_UNCOUNTED)
 			return;
 	}
@@ -197,7 +198,7 @@ static inline void submit(
 	BIO_CHECK_SET(bio, BIO_HELD);
 	bio->loop = loop;
 	bio->loop_offset = loop->id * (uint32_t)sizeof(struct bdev_loop);
-	bio->frame = bio->frames - 1;
+	bio->frame = bio_no_frame(bio);
 	bio->submit_ns = loop_now_ns(loop);
 
 	if (unlikely(bio->op >= BIO_OPS || (bio->flags & ~flags_allowed[bio->op]) != 0)) {

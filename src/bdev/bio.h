@@ -72,8 +72,11 @@ typedef void (*bio_fn)(struct bio *bio);
 struct bio_frame {
 	struct bdev *bdev;
 	uint64_t offset_blocks; /* in this layer's address space */
-	bio_fn done;  /* what this layer wants called when the layer below is done; NULL: skip */
-	void *bounce; /* the core's: buffer of bio_bounce; valid with its flag, as the next three */
+	bio_fn done; /* what this layer wants called when the layer below is done; NULL: skip */
+	union {      /* the core's */
+		struct bdev_loop *loop_part; /* the bdev's for this loop; without: */
+		void *bounce; /* buffer of bio_bounce; with its flag, as the next three */
+	};
 	uint8_t bounce_class, bounce_user;
 	uint16_t bounce_rank;
 	uint8_t epoch; /* the core's: which in-flight counter holds this frame */

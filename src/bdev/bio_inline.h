@@ -42,6 +42,12 @@ static inline struct bdev_loop *bio_bdev_loop(const struct bio *bio, const struc
 	return (struct bdev_loop *)(void *)((char *)bdev->loops + bio->loop_offset);
 }
 
+/* As long as the bio has entered nothing: the place before its first frame. */
+static inline struct bio_frame *bio_no_frame(struct bio *bio)
+{
+	return (struct bio_frame *)(void *)((char *)bio->frames - sizeof(struct bio_frame));
+}
+
 /* Takes a frame for the bdev, counted in flight. */
 static inline void bio_push(
         struct bio *bio, struct bdev *bdev, struct bdev_loop *bl, uint64_t offset_blocks)
@@ -54,6 +60,7 @@ static inline void bio_push(
 
 	frame->bdev = bdev;
 	frame->offset_blocks = offset_blocks;
+	frame->loop_part = bl;
 	memcpy(&frame->epoch, &head, sizeof(head));
 	bl->inflight[epoch]++;
 }

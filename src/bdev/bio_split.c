@@ -97,7 +97,7 @@ static void start(struct bio *bio, uint64_t num_blocks)
 	bio->num_blocks = num_blocks;
 	bio->need = bio_need(bio);
 	bio->status = 0;
-	bio->frame = bio->frames - 1;
+	bio->frame = bio_no_frame(bio);
 	bio->submit_ns = loop_now_ns(bio->loop);
 }
 

@@ -428,7 +428,8 @@ static void shortage_makes_requests_wait_their_turn(void **state)
 	struct tram_config config = plain(20000);
 	struct tram *base[4];
 	static struct disk_io ios[MANY];
-	static uint8_t buf[512 * BLOCK];
+	static struct iovec iovs[MANY];
+	static uint8_t out[512 * BLOCK], in[LOOPS][512 * BLOCK];
 	static const char *const names[4] = {"a", "b", "c", "d"};
 	struct disk *disk;
 
@@ -444,10 +445,7 @@ static void shortage_makes_requests_wait_their_turn(void **state)
 	for (unsigned i = 0; i < 4; i++)
 		tram_set(&base[i]->held, true);
 	for (unsigned i = 0; i < MANY; i++) {
-		struct iovec iov = {buf, sizeof(buf)};
-		static struct iovec iovs[MANY];
-
-		iovs[i] = iov;
+		iovs[i] = (struct iovec){i % 2 ? in[i % LOOPS] : out, sizeof(out)};
 		disk_start(disk, &ios[i], 1 + i % LOOPS, i % 2 ? BIO_READ : BIO_WRITE, 0,
 		        i * 7 % 4000, 1 + i * 13 % 500, &iovs[i], 1);
 	}

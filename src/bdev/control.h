@@ -84,6 +84,11 @@ struct bdev_graph {
 	struct examining *examining;
 	struct removal removal;
 	struct bdev_handle meta; /* for metadata; in no list */
+	bool storage_unsettled;  /* the module was to change the storage's length and did not say
+	                            done */
+	bool hold_wanted;        /* policy; held_blocks follows when the queue has come to it */
+	uint64_t hold_at_blocks; /* the most that it is then held at; 0: its size at that moment */
+	bool persist_owed;       /* it shows a size that it could not write */
 	bool growth_refused;     /* its storage has grown and somebody refused */
 	bool prepared;           /* the module's create has been called, or could have been */
 	bool made;               /* bdev_loops_create has been called */

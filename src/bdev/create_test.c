@@ -208,9 +208,9 @@ static void test_create_hangs(void **state)
 	struct bdev *l = test_leaf_make("leaf", 100, NULL);
 
 	(void)state;
-	test_step_timeout(20);
+	test_step_timeout(250);
 	assert_int_equal(
-	        fails(&test_pass, "p", "leaf", &pass, "has not ended within 20 ms"), -ETIMEDOUT);
+	        fails(&test_pass, "p", "leaf", &pass, "has not ended within 250 ms"), -ETIMEDOUT);
 	assert_int_equal(pass.destroys, 0);
 	assert_true(bdev_is_claimed(l));
 	assert_int_equal(fails(&test_leaf, "p", NULL, NULL, "which is being removed"), -EEXIST);
@@ -232,7 +232,7 @@ static void test_base_goes_meanwhile(void **state)
 	(void)state;
 	spec.bases = &base;
 	spec.num_bases = 1;
-	test_step_timeout(50);
+	test_step_timeout(250);
 	bdev_remove(l, test_done_init(&gone));
 	assert_null(test_try_create(&spec, &pass, &err));
 	assert_int_equal(err.code, -ENODEV);

@@ -300,14 +300,14 @@ static void nobody_is_in_a_locked_range(void **state)
 		inproc_run(lock, &other);
 		assert_int_equal(call_wait(&call), 0);
 		assert_int_equal(call_wait(&other), 0);
-		tram_set_u64(&t->locked_end, range.offset_blocks + range.num_blocks);
-		tram_set_u64(&t->locked, range.offset_blocks);
+		tram_set_u64(&t->locked,
+		        range.offset_blocks << 32 | (range.offset_blocks + range.num_blocks));
 		/* Others get on; who has locked it gets in. */
 		load_go_on(10);
 		disk_start(disk, &io, 1 + i % LOOPS, BIO_READ, BIO_RANGE_OWNER, range.offset_blocks,
 		        min_u64(4, range.num_blocks), &iov, 1);
 		assert_int_equal(disk_wait(&io), 0);
-		tram_set_u64(&t->locked_end, 0);
+		tram_set_u64(&t->locked, 0);
 		inproc_run(unlock, &other);
 		inproc_run(unlock, &call);
 		load_go_on(50);

@@ -59,7 +59,7 @@ static void test_holder_that_keeps(void **state)
 	pass = test_make(&test_pass, "pass", NULL, "leaf", NULL);
 	test_open(&top, pass, true, "nbd export 'x'");
 	test_open(&other, pass, false, "other");
-	test_step_timeout(20);
+	test_step_timeout(250);
 	bdev_remove(leaf, test_done_init(&first));
 	assert_null(bdev_find("leaf"));
 	assert_null(bdev_find("pass"));
@@ -82,10 +82,12 @@ static void test_slow_destroy(void **state)
 	struct bdev *leaf = test_leaf_make("leaf", 100, &script);
 
 	(void)state;
-	test_step_timeout(20);
+	test_step_timeout(250);
+	assert_int_equal(test_remove(leaf, &err), -ETIMEDOUT);
+	assert_null(bdev_find("leaf"));
+	wait_until(script.hung.fn);
 	assert_int_equal(test_remove(leaf, &err), -ETIMEDOUT);
 	assert_non_null(strstr(err.text, "'leaf' has not finished"));
-	assert_null(bdev_find("leaf"));
 	test_let_go(&script);
 	test_rounds(3);
 	test_leaf_make("leaf", 100, NULL);
@@ -199,7 +201,7 @@ static void test_member_hangs(void **state)
 	(void)state;
 	test_leaf_make("b", 100, NULL);
 	test_make(&test_min, "min", &script, "a", "b", NULL);
-	test_step_timeout(20);
+	test_step_timeout(250);
 	assert_int_equal(test_remove(a, &err), -ETIMEDOUT);
 	wait_until(!bdev_find("min"));
 	assert_non_null(bdev_find("b"));

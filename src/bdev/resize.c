@@ -36,7 +36,7 @@ static void fill_layer(
 
 static void set_problems(const struct transaction *t)
 {
-	if (t->kind == RESIZE_DRY || !t->bdev)
+	if (t->kind == RESIZE_DRY || !t->bdev || !t->started)
 		return;
 	bool refused = t->kind == RESIZE_STORAGE && t->err.code && !t->committed;
 
@@ -48,10 +48,14 @@ static void set_problems(const struct transaction *t)
 	else if (t->err.code && t->committed)
 		bdev_set_problem(t->bdev, "resize", t->err.text,
 		        "the resize stopped half way: repeat it when the reason is gone");
-	if (t->err.code == 0 && !t->fact) {
-		bdev_set_problem(t->bdev, "resize", NULL, NULL);
-		bdev_set_problem(t->bdev, "storage", NULL, NULL);
+	for (unsigned i = 0; i < t->num_layers && t->err.code == 0; i++) {
+		struct bdev *bdev = t->layers[i].bdev;
+
+		if (layer_lives(&t->layers[i]) && !bdev->graph->persist_owed)
+			bdev_set_problem(bdev, "resize", NULL, NULL);
 	}
+	if (t->err.code == 0 && (t->kind == RESIZE_USER || t->kind == RESIZE_STORAGE))
+		bdev_set_problem(t->bdev, "storage", NULL, NULL);
 	if (t->kind == RESIZE_STORAGE && t->fact)
 		bdev_set_problem(t->bdev, "storage", t->cause,
 		        "give the storage its size back, or accept it");
@@ -83,6 +87,13 @@ static void retry_refused_growth(const struct transaction *t)
 	}
 }
 
+/* A hold at less than it has, which somebody refused: what it has is held. */
+static void correct_hold(struct bdev *bdev)
+{
+	if (bdev->held_blocks && bdev->held_blocks < bdev->geometry.num_blocks)
+		bdev->held_blocks = bdev->geometry.num_blocks;
+}
+
 void transaction_end(struct transaction *t)
 {
 	autofree struct resize_layer *layers = xcalloc(t->num_layers + 1U, sizeof(*layers));
@@ -94,6 +105,8 @@ void transaction_end(struct transaction *t)
 		fill_layer(t, &t->layers[i], &layers[i]);
 	refresh_reasons(t);
 	set_problems(t);
+	if (t->bdev && t->err.code && t->kind != RESIZE_DRY)
+		correct_hold(t->bdev);
 	if (t->kind != RESIZE_DRY && t->err.code)
 		log_warning("bdev", "resize of '%s': %s", t->name, t->err.text);
 	retry_refused_growth(t);
@@ -172,6 +185,18 @@ static bool storage_shrank(const struct transaction *t)
 	return t->own_blocks < t->bdev->own_blocks || t->own_blocks < t->bdev->geometry.num_blocks;
 }
 
+/* In the queue, so that the size that is held is not one that is just being left. */
+static void apply_policy(struct bdev *bdev)
+{
+	uint64_t at = bdev->graph->hold_at_blocks;
+
+	if (!bdev->graph->hold_wanted)
+		bdev->held_blocks = 0;
+	else if (bdev->held_blocks == 0)
+		bdev->held_blocks =
+		        at ? min_u64(at, bdev->geometry.num_blocks) : bdev->geometry.num_blocks;
+}
+
 static void begin(struct transaction *t)
 {
 	struct bdev *bdev = t->bdev;
@@ -179,6 +204,8 @@ static void begin(struct transaction *t)
 	t->started = true;
 	t->start_ns = loop_clock_ns();
 	t->stamp = graph_stamp();
+	if (bdev && bdev->state == BDEV_ONLINE)
+		apply_policy(bdev);
 	if (!bdev || bdev->state != BDEV_ONLINE) {
 		err_set(&t->err, -ENODEV, "'%s' was removed before it could be resized", t->name);
 		t->bdev = NULL;
@@ -190,6 +217,8 @@ static void begin(struct transaction *t)
 		t->fact =
 		        t->kind == RESIZE_FACT || (t->kind == RESIZE_STORAGE && storage_shrank(t));
 		bdev->own_blocks = t->own_blocks;
+		if (t->kind == RESIZE_STORAGE)
+			bdev->graph->storage_unsettled = false;
 	}
 	if (t->bdev)
 		describe_cause(t);
@@ -200,6 +229,14 @@ static void run(struct job *job)
 	struct transaction *t = container_of(job, struct transaction, job);
 	struct removal_cause cause = {.hot = true, .why = "its storage has become empty"};
 
+	if (t->bdev && t->bdev->state == BDEV_CREATING && t->kind != RESIZE_USER &&
+	        t->kind != RESIZE_DRY) {
+		/* It derives its geometry anew before it appears. */
+		if (t->kind == RESIZE_STORAGE)
+			t->bdev->own_blocks = t->own_blocks;
+		transaction_end(t);
+		return;
+	}
 	begin(t);
 	if (t->err.code) {
 		transaction_end(t);
@@ -271,22 +308,35 @@ void bdev_geometry_changed(struct bdev *bdev, resize_done_fn done, void *arg)
 
 /* ---- policy ---- */
 
-int bdev_set_policy(struct bdev *bdev, enum bdev_policy policy, struct err *err)
+static int set_policy(
+        struct bdev *bdev, enum bdev_policy policy, uint64_t at_blocks, struct err *err)
 {
-	uint64_t held = policy == BDEV_HOLD ? bdev->geometry.num_blocks : 0;
-
 	BELLOWS_ASSERT(loop_is_control());
 	if (bdev->state != BDEV_ONLINE)
 		return err_set(err, -ENODEV, "'%s' is being removed", bdev->name);
 	if (policy == bdev_get_policy(bdev))
 		return 0;
-	bdev->held_blocks = held;
+	bdev->graph->hold_wanted = policy == BDEV_HOLD;
+	bdev->graph->hold_at_blocks = at_blocks;
 	resize_queue(RESIZE_GEOMETRY, bdev, bdev->own_blocks, NULL, NULL);
 	return 0;
+}
+
+int bdev_set_policy(struct bdev *bdev, enum bdev_policy policy, struct err *err)
+{
+	return set_policy(bdev, policy, 0, err);
+}
+
+int bdev_hold_at(struct bdev *bdev, uint64_t num_blocks, struct err *err)
+{
+	if (bdev_get_policy(bdev) == BDEV_HOLD)
+		return err_set(err, -EALREADY,
+		        "'%s' is held already; set its policy to follow first", bdev->name);
+	return set_policy(bdev, BDEV_HOLD, num_blocks, err);
 }
 
 enum bdev_policy bdev_get_policy(const struct bdev *bdev)
 {
 	BELLOWS_ASSERT(loop_is_control());
-	return bdev->held_blocks ? BDEV_HOLD : BDEV_FOLLOW;
+	return bdev->graph->hold_wanted ? BDEV_HOLD : BDEV_FOLLOW;
 }

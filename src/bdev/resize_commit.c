@@ -36,11 +36,12 @@ static void next_layer(struct transaction *t)
 		next_phase(t);
 }
 
-/* A step has failed. A wish stops here; a fact goes on, and the layer bears the mark. */
+/* A step has failed. A wish stops here, and so does all growth; the shrinking of a fact goes on,
+ * and the layer bears the mark. */
 static void step_failed(struct transaction *t, struct layer *layer, const struct err *err)
 {
 	log_error("bdev", "resize of '%s': %s", t->name, err->text);
-	if (!t->fact) {
+	if (!t->fact || t->phase == PHASE_GROW) {
 		t->err = *err;
 		return;
 	}
@@ -99,10 +100,8 @@ static void persisted(void *arg, const struct err *err)
 
 	if (err)
 		step_failed(t, layer, err);
-	if (err && t->fact && !layer->shrinks) { /* it would be larger than what it could record */
-		release(layer);
-		next_layer(t);
-	}
+	if (!err || (t->fact && layer->shrinks))
+		layer->bdev->graph->persist_owed = err != NULL;
 	layer->persisted = true;
 	advance(t);
 }
@@ -224,27 +223,38 @@ static void storage_resized(void *arg, const struct err *err)
 {
 	struct transaction *t = arg;
 
+	t->storage_done = true;
 	if (err) {
 		log_error("bdev", "resize of '%s': %s", t->name, err->text);
 		t->err = *err;
 	} else {
 		t->bdev->own_blocks = t->own_blocks;
+		t->bdev->graph->storage_unsettled = false;
 		t->committed = true;
 	}
 	advance(t);
 }
 
+/*
+ * own_blocks never promises more than there may be: before the module makes the storage shorter it
+ * is the smaller size already, since a failure or a late answer leaves open which of the two it
+ * has.
+ */
 static bool resize_storage(struct transaction *t, bool growing)
 {
 	struct bdev *bdev = t->bdev;
+	bool grows = t->own_blocks > bdev->own_blocks;
 
-	if (t->kind != RESIZE_USER || bdev->own_blocks == t->own_blocks ||
-	        (t->own_blocks > bdev->own_blocks) != growing || bdev->state != BDEV_ONLINE)
+	if (t->kind != RESIZE_USER || bdev->state != BDEV_ONLINE || grows != growing ||
+	        (bdev->own_blocks == t->own_blocks && !bdev->graph->storage_unsettled))
 		return false;
 	if (PLANT(STORAGE_NOT_GROWN) && growing) {
 		bdev->own_blocks = t->own_blocks;
 		return false;
 	}
+	if (!growing)
+		bdev->own_blocks = t->own_blocks;
+	bdev->graph->storage_unsettled = true;
 	bdev->module->resize(
 	        bdev, t->own_blocks, step_begin(bdev, "resizing its storage", storage_resized, t));
 	return true;
@@ -266,7 +276,7 @@ static bool start_step(struct transaction *t)
 {
 	switch (t->phase) {
 	case PHASE_STORAGE_GROW:
-		return resize_storage(t, true);
+		return !t->storage_done && resize_storage(t, true);
 	case PHASE_DROP:
 		return t->fact && drop_layer(t, current(t));
 	case PHASE_SHRINK:
@@ -274,7 +284,7 @@ static bool start_step(struct transaction *t)
 	case PHASE_GROW:
 		return grow_layer(t, current(t));
 	case PHASE_STORAGE_SHRINK:
-		return resize_storage(t, false);
+		return !t->storage_done && resize_storage(t, false);
 	case PHASE_TELL:
 	case PHASE_END:
 		break;

@@ -21,7 +21,8 @@ static bool became_too_small(const struct layer *base)
 	return base && base->fate != FATE_REMOVE && base->shrinks;
 }
 
-/* Planned geometry of a layer's bases. without_shrunk: as if those that shrink were missing. */
+/* Planned geometry of a layer's bases; one that is going counts until it is out of bases[].
+ * without_shrunk: as if those that shrink were missing. */
 static void gather_bases(const struct transaction *t, const struct layer *layer,
         bool without_shrunk, struct bdev_geometry *bases)
 {
@@ -32,7 +33,7 @@ static void gather_bases(const struct transaction *t, const struct layer *layer,
 		const struct bdev *base = bdev->bases[i];
 		const struct layer *below = base ? layer_of(t, base) : NULL;
 
-		if (!base || base->state != BDEV_ONLINE || (below && below->fate == FATE_REMOVE) ||
+		if (!base || (below && below->fate == FATE_REMOVE) ||
 		        (without_shrunk && became_too_small(below)))
 			continue;
 		bases[i] = below && !(PLANT(PLAN_STALE) && t->kind == RESIZE_DRY) ? below->planned
@@ -78,7 +79,8 @@ static void plan_layer(struct transaction *t, struct layer *layer)
 	}
 	layer->grows = layer->planned.num_blocks > layer->old_blocks;
 	layer->shrinks = layer->planned.num_blocks < layer->old_blocks;
-	layer->changes = !geometry_equal(&layer->planned, &bdev->geometry);
+	layer->changes =
+	        !geometry_equal(&layer->planned, &bdev->geometry) || bdev->graph->persist_owed;
 	for (unsigned i = 0; i < bdev->num_bases; i++) {
 		const struct layer *below = bdev->bases[i] ? layer_of(t, bdev->bases[i]) : NULL;
 

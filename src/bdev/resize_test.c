@@ -251,6 +251,27 @@ static void test_hold(void **state)
 	blocks_are(leaf, 300);
 }
 
+/* As a saved configuration asks for it, over a base that has grown meanwhile. */
+static void test_hold_at(void **state)
+{
+	struct resized done;
+	struct err err = ERR_NONE;
+	struct bdev *leaf = test_leaf_make("leaf", 200, NULL);
+	struct bdev *pass = test_make(&test_pass, "pass", NULL, "leaf", NULL);
+
+	(void)state;
+	assert_int_equal(bdev_hold_at(pass, 100, &err), 0);
+	wait_until(bdev_num_blocks(pass) == 100);
+	assert_int_equal(bdev_hold_at(pass, 50, &err), -EALREADY);
+	assert_int_equal(test_resize(leaf, 300, &done), 0);
+	blocks_are(pass, 100);
+	assert_int_equal(bdev_set_policy(pass, BDEV_FOLLOW, &err), 0);
+	wait_until(bdev_num_blocks(pass) == 300);
+	assert_int_equal(bdev_hold_at(pass, 1000, &err), 0);
+	assert_int_equal(test_resize(leaf, 400, &done), 0);
+	blocks_are(pass, 300);
+}
+
 /* A bdev in the middle whose size a user chooses: within its base, and its parent follows. */
 static void test_part_and_its_base(void **state)
 {
@@ -274,6 +295,68 @@ static void test_part_and_its_base(void **state)
 	assert_int_equal(test_resize(leaf, 80, &done), 0);
 	assert_int_equal(test_resize(a, 70, &done), 0);
 	blocks_are(b, 70);
+	test_close(&top);
+}
+
+/* The more its base has, the less it has: a plan in which some layers grow and others shrink. */
+static int flip_geometry(const struct bdev *bdev, const struct bdev_geometry_in *in,
+        struct bdev_geometry *out, struct err *err)
+{
+	(void)bdev;
+	(void)err;
+	out->num_blocks = 1000 - in->bases[0].num_blocks;
+	return 0;
+}
+
+static void flip_persist(
+        struct bdev *bdev, const struct bdev_geometry *planned, struct bdev_done done)
+{
+	test_trace_add("persist %s %u%s; ", bdev->name, (unsigned)planned->num_blocks,
+	        bdev->loops[0].gate & GATE_QUIESCED ? " quiet" : "");
+	bdev_done_call(done, NULL);
+}
+
+static struct bdev_module flip_module = {
+        .name = "t_flip",
+        .bases_min = 1,
+        .bases_max = 1,
+        .geometry = flip_geometry,
+        .persist = flip_persist,
+};
+BDEV_MODULE(flip_module);
+
+static void test_some_grow_some_shrink(void **state)
+{
+	struct holder top = {.agrees = true};
+	struct bdev *leaf = test_leaf_make("leaf", 600, NULL), *pass;
+	const char *base = "leaf";
+	struct bdev_spec spec = {
+	        .module = &flip_module, .name = "flip", .bases = &base, .num_bases = 1};
+	struct test_done done;
+
+	(void)state;
+	bdev_create(&spec, NULL, NULL);
+	bdev_wait_for_examine(test_done_init(&done));
+	wait_until(bdev_find("flip"));
+	test_done_wait(&done);
+	pass = test_make(&test_pass, "pass", NULL, "flip", NULL);
+	blocks_are(pass, 400);
+	test_open(&top, pass, true, "top");
+	test_trace_clear();
+	/* Nobody may be in flip while what is below it goes: quiet from before until it has grown.
+	 */
+	assert_int_equal(test_resize(leaf, 550, NULL), 0);
+	assert_string_equal(test_trace,
+	        "persist leaf 550; resized leaf 600>550; persist flip 450 quiet; persist pass 450; "
+	        "resized pass 400>450; storage leaf 550; told top 450; ");
+	assert_false(leaf->loops[0].gate & GATE_QUIESCED);
+	test_trace_clear();
+	assert_int_equal(test_resize(leaf, 580, NULL), 0);
+	assert_string_equal(test_trace,
+	        "storage leaf 580; persist pass 420; resized pass 450>420; persist flip 420 quiet; "
+	        "persist leaf 580; resized leaf 550>580; told top 420; ");
+	test_rounds(1);
+	assert_false(bdev_find("flip")->loops[0].gate & GATE_QUIESCED);
 	test_close(&top);
 }
 
@@ -358,7 +441,7 @@ static void test_told_exactly_once(void **state)
 	test_answer(&leaves); /* its question lives until it is answered */
 	assert_int_equal(done.layers[0].holders_told, 5);
 	assert_int_equal(slow.resized + quick.resized + leaves.resized, 3);
-	test_step_timeout(20);
+	test_step_timeout(250);
 	memset(&done, 0, sizeof(done));
 	bdev_resize(leaf, 300, test_resize_done, &done);
 	wait_until(done.done);
@@ -383,7 +466,9 @@ int main(void)
 	        TEST(test_refusals),
 	        TEST(test_agreed_shrink),
 	        TEST(test_hold),
+	        TEST(test_hold_at),
 	        TEST(test_part_and_its_base),
+	        TEST(test_some_grow_some_shrink),
 	        TEST(test_queue_is_in_order),
 	        TEST(test_holder_that_comes_late),
 	        TEST(test_told_exactly_once),

@@ -63,6 +63,7 @@ struct transaction {
 	enum phase phase;
 	unsigned at;    /* layer, counted in the order of the phase */
 	bool committed; /* something was changed */
+	bool storage_done;
 	/* telling */
 	struct list tells;
 	struct loop_timer timer;

@@ -40,13 +40,30 @@ int waiting_name_is_free(const char *name, struct err *err)
 	return 0;
 }
 
+/* The base to wait for, or NULL when the creation can go ahead. */
 static const char *first_absent(const struct bdev_spec *spec)
 {
+	const char *absent = NULL;
+	unsigned present = 0;
+
 	for (unsigned i = 0; i < spec->num_bases; i++) {
-		if (spec->bases[i] && !bdev_find(spec->bases[i]))
+		if (!spec->bases[i])
+			continue;
+		if (bdev_find(spec->bases[i]))
+			present++;
+		else if (!absent)
+			absent = spec->bases[i];
+	}
+	return spec->without_absent && present ? NULL : absent;
+}
+
+static const char *first_present(const struct bdev_spec *spec)
+{
+	for (unsigned i = 0; i < spec->num_bases; i++) {
+		if (spec->bases[i] && bdev_find(spec->bases[i]))
 			return spec->bases[i];
 	}
-	return NULL;
+	return "";
 }
 
 static bool wants(const struct waiting *waiting, const struct bdev *bdev)
@@ -129,7 +146,7 @@ void waiting_add(struct bdev_spec *spec)
 	list_init(&waiting->link);
 	list_push_back(&waiting_list, &waiting->link);
 	if (!first_absent(spec)) {
-		proceed(waiting, spec->bases[0]);
+		proceed(waiting, first_present(spec));
 		return;
 	}
 	log_info("bdev", "%s '%s' waits for base '%s'", spec->module->name, spec->name,

@@ -79,6 +79,8 @@ RPC_METHOD(bdev_set_options);
 
 /* ---- bdev_get_bdevs -------------------------------------------------------------------------- */
 
+#define TIMEOUT_MAX_MS (365ULL * 24 * 3600 * 1000)
+
 struct get_params {
 	char *name;
 	uint64_t timeout;
@@ -115,7 +117,7 @@ static void get_bdevs(struct rpc_request *request, void *params)
 	if (bdev) {
 		reply_one(request, bdev);
 	} else if (p->name && p->timeout) {
-		bdev_wait_for(p->name, p->timeout, appeared, request);
+		bdev_wait_for(p->name, min_u64(p->timeout, TIMEOUT_MAX_MS), appeared, request);
 	} else if (p->name) {
 		rpc_fail(request, -ENODEV, "there is no bdev '%s'", p->name);
 	} else {

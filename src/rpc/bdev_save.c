@@ -62,7 +62,10 @@ static void save_bdev(json_t *list, const struct bdev *bdev)
 		append_all(list, save_spec(bdev_get_spec(bdev), bdev->name, bdev->uuid));
 	if (bdev_get_policy(bdev) == BDEV_HOLD)
 		append(list, "bdev_set_resize_policy",
-		        json_pack("{s:s, s:s}", "name", bdev->name, "policy", "hold"));
+		        json_pack("{s:s, s:s, s:I}", "name", bdev->name, "policy", "hold",
+		                "num_blocks",
+		                (json_int_t)(bdev->held_blocks ? bdev->held_blocks
+		                                               : bdev->geometry.num_blocks)));
 	if (histogram)
 		append(list, "bdev_enable_histogram", json_deep_copy(histogram));
 }

@@ -258,6 +258,21 @@ static void start_call(struct config_run *run, const json_t *element)
 	rpc_call(call->method, json_incref(json_object_get(element, "params")), answered, call);
 }
 
+/* Options of a module that is not part of this program concern nothing here; what it would make
+ * is an error. */
+static bool is_absent_option(const char *method)
+{
+	static const char *const ends[] = {"_set_options", "_set_hotplug"};
+	size_t len = strlen(method);
+
+	if (rpc_entry_find(method))
+		return false; /* there, but forbidden */
+	for (size_t i = 0; i < ARRAY_SIZE(ends); i++)
+		if (len > strlen(ends[i]) && strcmp(method + len - strlen(ends[i]), ends[i]) == 0)
+			return true;
+	return false;
+}
+
 /* The states in which an element may be called; 0 if it is not to be called at all, which is told
  * in the first pass. */
 static unsigned call_states(struct config_run *run, const json_t *element)
@@ -268,7 +283,10 @@ static unsigned call_states(struct config_run *run, const json_t *element)
 	if (entry && !entry->forbidden)
 		return rpc_method_states(entry->method);
 	if (rpc_state() == RPC_STARTUP) {
-		if (rpc_subsystem_find(run->subsystem))
+		if (rpc_subsystem_find(run->subsystem) && is_absent_option(method))
+			log_warning("config", "%s: %s is skipped: that module is not there",
+			        run->config->name, method);
+		else if (rpc_subsystem_find(run->subsystem))
 			call_failed(run, method, -ENOENT, "there is no such method");
 		else
 			log_notice("config",

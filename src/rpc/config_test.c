@@ -248,6 +248,10 @@ static void errors_end_the_start_unless_ignored(void **state)
 	assert_string_equal(notes, "ac");
 	assert_int_equal(load_text(bad_batch, true).code, 0);
 	assert_string_equal(notes, "bc");
+	/* Options of a module that is not there concern nothing; what it would make is missed. */
+	loads(FILE_WITH("{'method':'bdev_absent_set_options','params':{'x':1}}," NOTE(
+	              "runtime", "c")),
+	        "c");
 	/* What belongs to a subsystem that is not there is skipped. */
 	loads("{'subsystems':[{'subsystem':'fsdev','config':[{'method':'fsdev_set_opts','params':"
 	      "{'fsdev_io_pool_size':5}}]},{'subsystem':'bdev','config':[" NOTE(
@@ -371,6 +375,7 @@ static void saves_have_what_was_set(void **state)
 	        json_string_value(json_object_get(params, "base_bdev_name")), "nowhere");
 	params = bdev_entry(config, "bdev_set_resize_policy", "top2");
 	assert_string_equal(json_string_value(json_object_get(params, "policy")), "hold");
+	assert_int_equal(json_integer_value(json_object_get(params, "num_blocks")), 100);
 	params = bdev_entry(config, "bdev_enable_histogram", "disk");
 	assert_string_equal(json_string_value(json_object_get(params, "opc")), "read");
 	bdev_entry(config, "iobuf_set_options", NULL);

@@ -16,6 +16,7 @@ static size_t num_entries;
 static const struct rpc_subsystem **subsystems;
 static size_t num_subsystems;
 static enum rpc_state state = RPC_STARTUP;
+static bool is_stopping;
 
 void rpc_method_register(struct rpc_method *method)
 {
@@ -39,6 +40,16 @@ enum rpc_state rpc_state(void)
 void rpc_state_set(enum rpc_state new_state)
 {
 	state = new_state;
+}
+
+bool rpc_stopping(void)
+{
+	return is_stopping;
+}
+
+void rpc_stopping_set(bool stopping)
+{
+	is_stopping = stopping;
 }
 
 /* ---- methods --------------------------------------------------------------------------------- */

@@ -28,6 +28,10 @@ static inline unsigned rpc_method_states(const struct rpc_method *method)
 	return method->states ? method->states : RPC_RUNTIME;
 }
 
+/* From the beginning of the end on every request is refused, so that nothing is made any more. */
+bool rpc_stopping(void);
+void rpc_stopping_set(bool stopping);
+
 /* RPC_STARTUP at first. */
 enum rpc_state rpc_state(void);
 void rpc_state_set(enum rpc_state state);

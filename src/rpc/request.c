@@ -238,6 +238,10 @@ static void dispatch(
 		return;
 	}
 	request->method = entry->method;
+	if (rpc_stopping()) {
+		rpc_fail(request, -ESHUTDOWN, "the server is ending");
+		return;
+	}
 	if (!(rpc_method_states(entry->method) & rpc_state())) {
 		/* -1 as the reference has it, and no errno: so not by rpc_fail. */
 		fail_text(request, -1,

@@ -214,6 +214,7 @@ RPC_METHOD(bdev_get_resize_plan);
 struct policy_params {
 	char *name;
 	int policy;
+	uint64_t num_blocks;
 };
 
 static const char *const policies[] = {"follow", "hold", NULL};
@@ -224,6 +225,9 @@ static const struct param policy_table[] = {
         {PARAM(struct policy_params, policy, PARAM_ENUM), .required = true, .values = policies,
                 .help = "follow: the size follows from the bases; hold: it stays, and what would "
                         "shrink it is refused"},
+        {PARAM(struct policy_params, num_blocks, PARAM_U64), .unit = "blocks",
+                .help = "with hold: the size that is held, at most the present one, which it is "
+                        "when this is left out"},
         {0},
 };
 
@@ -237,7 +241,12 @@ static void set_policy(struct rpc_request *request, void *params)
 		rpc_fail(request, -ENODEV, "there is no bdev '%s'", p->name);
 		return;
 	}
-	(void)!bdev_set_policy(bdev, p->policy ? BDEV_HOLD : BDEV_FOLLOW, &err);
+	if (p->num_blocks != 0 && !p->policy)
+		err_set(&err, RPC_INVALID_PARAMS, "num_blocks goes with the policy hold");
+	else if (p->num_blocks != 0)
+		(void)!bdev_hold_at(bdev, p->num_blocks, &err);
+	else
+		(void)!bdev_set_policy(bdev, p->policy ? BDEV_HOLD : BDEV_FOLLOW, &err);
 	rpc_reply_err(request, &err);
 }
 

@@ -122,6 +122,7 @@ void rpc_start(const struct rpc_options *options, rpc_done_fn done, void *arg)
 	app.started = false;
 	app.listen_tries = 0;
 	rpc_state_set(RPC_STARTUP);
+	rpc_stopping_set(false);
 	if (options->config)
 		rpc_config_run(options->config, options->ignore_config_errors, startup_done, NULL);
 	else
@@ -153,6 +154,7 @@ static void stop_next(void *arg)
 
 void rpc_begin_stop(void (*done)(void *arg), void *arg)
 {
+	rpc_stopping_set(true);
 	rpc_server_stop_listening();
 	stopping.next = 0;
 	while (rpc_subsystem_at(stopping.next))

@@ -4,6 +4,17 @@
 
 #include <string.h>
 
+/* A library that runs out of memory in the middle would leave half an object; see xcalloc. */
+static void *json_memory(size_t bytes)
+{
+	return xrealloc(NULL, bytes);
+}
+
+__attribute__((constructor)) static void set_json_memory(void)
+{
+	json_set_alloc_funcs(json_memory, free);
+}
+
 void rpc_text_put(struct rpc_text *text, const char *bytes, size_t len)
 {
 	if (text->full || len > text->max - text->len) {

@@ -153,8 +153,8 @@ static bool drain(int fd, bool wait)
 
 	do
 		n = recv(fd, sink, sizeof(sink), wait ? 0 : MSG_DONTWAIT);
-	while (n > 0);
-	return n == 0 || (errno != EAGAIN && errno != EINTR);
+	while (n > 0 || (n < 0 && errno == EINTR));
+	return n == 0 || errno != EAGAIN;
 }
 
 static void send_all(int fd, const uint8_t *data, size_t size, size_t piece)
@@ -166,7 +166,7 @@ static void send_all(int fd, const uint8_t *data, size_t size, size_t piece)
 		if (n > 0) {
 			data += n;
 			size -= (size_t)n;
-		} else if (errno != EAGAIN || drain(fd, false)) {
+		} else if (errno != EINTR && (errno != EAGAIN || drain(fd, false))) {
 			return;
 		}
 	}

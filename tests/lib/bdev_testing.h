@@ -37,6 +37,11 @@ extern struct bdev_module test_leaf, test_pass, test_bare, test_min, test_sum, t
 
 #define TEST_BLOCK 512U
 #define TEST_PARAMS_SECRET 0x5ec7e7
+/* What their specs have as params. */
+struct test_params {
+	struct script *script;
+	uint64_t secret;
+};
 
 /* 2 data loops, a deadline of 2 s. The teardown removes what is left, so scripts must outlive the
  * test: static ones do. */
@@ -44,6 +49,9 @@ int test_setup(void **state);
 int test_teardown(void **state);
 void test_step_timeout(uint32_t ms);
 
+void test_quiet_log(void);
+/* bdev_create, with what frees the params: a script and TEST_PARAMS_SECRET. */
+void test_create(struct bdev_spec *spec, bdev_created_fn done, void *arg);
 /* Waits for bdev_create; the script may be NULL. NULL and *err when it fails. */
 struct bdev *test_try_create(struct bdev_spec *spec, struct script *script, struct err *err);
 struct bdev_spec test_spec(const struct bdev_module *module, const char *name);
@@ -118,4 +126,10 @@ void test_invariants(void);
 			test_turn();                                                               \
 			test_invariants();                                                         \
 		}                                                                                  \
+	} while (0)
+/* For what another loop does without telling this one, which may sleep. */
+#define poll_until(condition)                                                                      \
+	do {                                                                                       \
+		while (!(condition))                                                               \
+			test_rounds(1);                                                            \
 	} while (0)

@@ -47,14 +47,32 @@ static void wait_for(sem_t *sem)
 		;
 }
 
-void inproc_run(void (*fn)(void *arg), void *arg)
+static void run_on(unsigned loop, void (*fn)(void *arg), void *arg)
 {
 	struct job job = {.task.run = job_run, .fn = fn, .arg = arg};
 
 	sem_init(&job.done, 0, 0);
-	loop_send(loop_get(LOOP_CONTROL), &job.task);
+	loop_send(loop_get(loop), &job.task);
 	wait_for(&job.done);
 	sem_destroy(&job.done);
+}
+
+void inproc_run(void (*fn)(void *arg), void *arg)
+{
+	run_on(LOOP_CONTROL, fn, arg);
+}
+
+static void nothing(void *arg)
+{
+	(void)arg;
+}
+
+void inproc_fence(void)
+{
+	for (int round = 0; round < 2; round++) {
+		for (unsigned i = 0; i < loops_count(); i++)
+			run_on(i, nothing, NULL);
+	}
 }
 
 /* ---- life -------------------------------------------------------------------------------------
@@ -102,6 +120,7 @@ static void bdevs_stopped(void *arg, const struct err *err)
 	if (err)
 		inproc.err = *err;
 	rpc_stop();
+	wait_for(&inproc.ready);
 	loops_stop(0);
 }
 
@@ -120,6 +139,8 @@ static void stop(void *arg)
 void inproc_stop(void)
 {
 	inproc_run(stop, NULL);
+	/* The loop must not end before the message that ends it has been sent altogether. */
+	sem_post(&inproc.ready);
 	pthread_join(inproc.thread, NULL);
 	sem_destroy(&inproc.ready);
 	if (inproc.err.code)

@@ -17,6 +17,10 @@ void inproc_stop(void);
 /* Runs fn(arg) on the control loop and returns when it has. */
 void inproc_run(void (*fn)(void *arg), void *arg);
 
+/* What the loops have done so far happens before what they do next. The order that a client keeps
+ * through its sockets is one that ThreadSanitizer can't see. */
+void inproc_fence(void);
+
 /* Calls a method. params is JSON text as for printf with ' in place of ", e.g.
  * "{'name': '%s'}"; NULL: none. Returns the whole reply; json_decref it. */
 json_t *inproc_call(const char *method, const char *params, ...) printf_like(2, 3);

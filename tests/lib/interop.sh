@@ -18,6 +18,7 @@ export PATH=/usr/bin:/bin:/usr/sbin:/sbin # the system's Python, which has the n
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 SOURCE_DIR=${SOURCE_DIR:-$(cd "$here/../.." && pwd)}
 BUILD_DIR=${BUILD_DIR:-$SOURCE_DIR/build}
+BUILD_DIR=$(cd "$BUILD_DIR" && pwd)
 bellowsd=$BUILD_DIR/bellowsd
 dir=$(mktemp -d "${TMPDIR:-/tmp}/bellows-interop-XXXXXX")
 rpc_sock=$dir/rpc.sock
@@ -41,6 +42,7 @@ cleanup()
 	exit "$status"
 }
 trap cleanup EXIT
+cd "$dir" # some clients leave files where they are
 trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
@@ -75,7 +77,7 @@ fails()
 
 rpc()
 {
-	"$here/rpc.py" "$rpc_sock" "$@"
+	/usr/bin/python3 "$here/rpc.py" "$rpc_sock" "$@"
 }
 
 rpc_fails()
@@ -96,7 +98,7 @@ start_bellowsd()
 {
 	"$bellowsd" -r "$rpc_sock" "$@" >>"$dir/log" 2>&1 &
 	bellowsd_pid=$!
-	"$here/rpc.py" "$rpc_sock" --wait
+	/usr/bin/python3 "$here/rpc.py" "$rpc_sock" --wait
 }
 
 stop_bellowsd()

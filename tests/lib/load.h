@@ -8,8 +8,8 @@
 #include "tests/lib/disk.h"
 
 struct load_config {
-	unsigned data_loops; /* loops 1..n take part */
-	unsigned depth;      /* slots per loop, each with one request in flight */
+	unsigned data_loops;              /* loops 1..n take part */
+	unsigned depth;                   /* slots per loop, each with one request in flight */
 	uint64_t first_block, num_blocks; /* where; 0 blocks: the whole disk */
 	uint64_t seed;
 	bool no_verify; /* the bdev keeps no data */

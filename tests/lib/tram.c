@@ -71,7 +71,7 @@ static void check(struct tram *tram, const struct bio *bio)
 {
 	const struct tram_config *c = &tram->config;
 	uint64_t offset = bio_offset(bio), n = bio->num_blocks;
-	uint64_t locked = tram_get(&tram->locked), locked_end = tram_get(&tram->locked_end);
+	uint64_t locked = tram_get(&tram->locked);
 
 	if (!(c->caps & BIO_CAP(bio->op)) ||
 	        ((bio->flags & BIO_FUA) && !(c->caps & BIO_CAP_FUA) && c->write_cache))
@@ -82,7 +82,8 @@ static void check(struct tram *tram, const struct bio *bio)
 		return;
 	if (n == 0 || offset + n > bdev_num_blocks(bio_bdev(bio)))
 		breach(tram, "a range that it does not have");
-	if (offset < locked_end && locked < offset + n && !(bio->flags & BIO_RANGE_OWNER))
+	if (offset < (locked & UINT32_MAX) && locked >> 32 < offset + n &&
+	        !(bio->flags & BIO_RANGE_OWNER))
 		breach(tram, "a request in a locked range");
 	if (c->split_on_boundary && offset % c->boundary_blocks + n > c->boundary_blocks)
 		breach(tram, "a request across a boundary");

@@ -25,11 +25,11 @@ struct tram {
 	pthread_mutex_t lock;      /* of the data */
 	uint8_t *data, *durable;
 	/* settings */
-	bool held;                   /* keep everything back */
-	uint64_t fail_block;         /* what covers it fails with -EIO; UINT64_MAX: nothing does */
-	unsigned fail_times;         /* this often */
-	uint64_t locked, locked_end; /* blocks that nobody may touch but an owner */
-	bool quiet;                  /* nobody may come at all */
+	bool held;           /* keep everything back */
+	uint64_t fail_block; /* what covers it fails with -EIO; UINT64_MAX: nothing does */
+	unsigned fail_times; /* this often */
+	uint64_t locked;     /* blocks that only an owner may touch: first << 32 | end */
+	bool quiet;          /* nobody may come at all */
 	/* what has happened */
 	uint64_t ops[BIO_OPS], fua_writes;
 	uint64_t inflight, breaches;

@@ -32,9 +32,9 @@ struct file_bdev {
 	bool can_punch;
 
 	/* any loop, atomically */
-	bool error_logged;  /* the first one is; the others are counted by the core */
+	bool error_logged;                /* the first one is; the others are counted by the core */
 	bool punch_refused, zero_refused; /* the file or device has no such command */
-	bool sync_failed;   /* and what the page cache held is lost: no later flush may succeed */
+	bool sync_failed; /* and what the page cache held is lost: no later flush may succeed */
 
 	/* control loop: creation, resize and destruction, one at a time */
 	struct loop_op op;

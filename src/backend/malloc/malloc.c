@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 static int check_block(const char *what, uint32_t bytes, struct err *err)
 {
@@ -45,6 +46,22 @@ static int mapping_bytes(const struct malloc_bdev *m, uint64_t num_blocks, size_
 	return 0;
 }
 
+/*
+ * Huge pages save a quarter of the time of a small request, and cost memory where a disk is written
+ * here and there. So they are asked for where even all of the disk is a small part of the machine's
+ * memory, and it is large enough to matter.
+ */
+#define HUGE_PAGES_MIN_BYTES MIB(64)
+
+static void advise_huge_pages(const struct malloc_bdev *m)
+{
+	uint64_t memory_bytes = (uint64_t)sysconf(_SC_PHYS_PAGES) * malloc_page_bytes();
+
+	/* Without them it works as well, so the answer does not matter. */
+	if (m->mapped_bytes >= HUGE_PAGES_MIN_BYTES && m->mapped_bytes <= memory_bytes / 4)
+		(void)madvise(m->mem, m->mapped_bytes, MADV_HUGEPAGE);
+}
+
 static int no_memory(uint64_t num_blocks, const struct malloc_bdev *m, struct err *err)
 {
 	return err_set(err, -ENOMEM,
@@ -76,6 +93,7 @@ static void malloc_create(struct bdev *bdev, struct bdev_done done)
 	}
 	m->mem = mem;
 	m->mapped_bytes = bytes;
+	advise_huge_pages(m);
 	bdev_set_own_blocks(bdev, m->params.num_blocks);
 	bdev_done_call(done, NULL);
 }
@@ -126,6 +144,7 @@ static void grow_quiesced(void *arg, const struct err *quiesce_err)
 	} else {
 		m->mem = mem;
 		m->mapped_bytes = m->growth.bytes;
+		advise_huge_pages(m);
 	}
 	bdev_unquiesce(bdev);
 	bdev_done_call(done, &err);

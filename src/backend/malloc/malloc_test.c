@@ -143,6 +143,32 @@ static void test_compare(void **state)
 	disk_close(disk);
 }
 
+/* Large enough to be written past the cache: from memory at any address, in one piece or more. */
+static void test_large_disk(void **state)
+{
+	uint8_t *data = xcalloc(1, 8 * BLOCK + 64), *back = xcalloc(8, BLOCK);
+
+	(void)state;
+	inproc_ok("bdev_malloc_create", "{'name': 'm', 'num_blocks': 1048576, 'block_size': 512}");
+	struct disk *disk = disk_open("m", true);
+
+	for (unsigned i = 0; i < 64; i++) {
+		uint64_t offset = 1048576 / 64 * i + i % 8, blocks = 1 + i % 8;
+		struct iovec iov[2] = {{data + i, i % 3 ? blocks * BLOCK : 100},
+		        {data + i + 100, blocks * BLOCK - 100}};
+		struct disk_io io;
+
+		fill_pattern(data + i, blocks * BLOCK, i);
+		disk_start(disk, &io, 1, BIO_WRITE, 0, offset, blocks, iov, i % 3 ? 1 : 2);
+		assert_int_equal(disk_wait(&io), 0);
+		assert_int_equal(disk_do(disk, 2, BIO_READ, 0, offset, blocks, back), 0);
+		assert_memory_equal(back, data + i, blocks * BLOCK);
+	}
+	disk_close(disk);
+	free(data);
+	free(back);
+}
+
 static uint64_t resident_bytes(void)
 {
 	unsigned long long size, resident;
@@ -206,6 +232,7 @@ int main(void)
 	        cmocka_unit_test_setup_teardown(test_shown_and_saved, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_clearing, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_compare, setup, teardown),
+	        cmocka_unit_test_setup_teardown(test_large_disk, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_shrink_gives_memory_back, setup, teardown),
 	        cmocka_unit_test_setup_teardown(
 	                test_refused_growth_changes_nothing, setup, teardown),

@@ -103,6 +103,7 @@ static void test_grow_while_connected(void **state)
 	assert_int_equal(nbd_client_call(&c, NBD_CMD_WRITE, 0, 16384 * 512 - 4096, 4096, buf), 0);
 	assert_int_equal(nbd_client_call(&c, NBD_CMD_READ, 0, 8192 * 512, 4096, buf), 0);
 	assert_int_equal(nbd_client_call(&c, NBD_CMD_READ, 0, 16384 * 512, 4096, buf), NBD_EINVAL);
+	inproc_fence();
 	nbd_client_open(&later, path, "a", 0);
 	assert_true(later.size_bytes == 16384 * 512);
 	assert_int_equal(
@@ -180,6 +181,7 @@ struct load {
 	pthread_t thread;
 	struct nbd_client c;
 	unsigned in_flight;
+	uint64_t offset; /* its own part of the disk */
 	bool *stop;
 	/* outcome */
 	uint64_t ok, shutdown, other, lost;
@@ -202,7 +204,7 @@ static void *load_main(void *arg)
 			bool write = cookie % 3 == 0;
 
 			nbd_client_request_bytes(bytes, write ? NBD_CMD_WRITE : NBD_CMD_READ, 0,
-			        cookie, cookie % 64 * 16384, sizeof(buf));
+			        cookie, l->offset + cookie % 32 * 16384, sizeof(buf));
 			nbd_client_try_send(&l->c, bytes, sizeof(bytes));
 			if (write)
 				nbd_client_try_send(&l->c, buf, sizeof(buf));
@@ -233,7 +235,8 @@ static void *load_main(void *arg)
 static void load_start(struct load *loads, bool *stop, unsigned in_flight)
 {
 	for (unsigned i = 0; i < CLIENTS; i++) {
-		loads[i] = (struct load){.stop = stop, .in_flight = in_flight};
+		loads[i] =
+		        (struct load){.stop = stop, .in_flight = in_flight, .offset = i * 524288};
 		nbd_client_open(&loads[i].c, path, "a", NBD_WANT_STRUCTURED);
 	}
 	for (unsigned i = 0; i < CLIENTS; i++)

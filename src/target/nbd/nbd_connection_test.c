@@ -134,8 +134,10 @@ static void test_several_connections(void **state)
 		fill(out, 8192, (uint32_t)i);
 		assert_int_equal(nbd_client_call(&c[i], NBD_CMD_WRITE, 0, 0, 8192, out), 0);
 		assert_int_equal(nbd_client_call(&c[i], NBD_CMD_FLUSH, 0, 0, 0, NULL), 0);
+		inproc_fence();
 		assert_int_equal(nbd_client_call(&c[(i + 1) % 4], NBD_CMD_READ, 0, 0, 8192, in), 0);
 		assert_memory_equal(in, out, 8192);
+		inproc_fence();
 	}
 	wait_for_connections(4);
 	conns = connections();

@@ -65,15 +65,17 @@ static void test_answers_late(void **state)
 static void test_lowered_latency_lets_go(void **state)
 {
 	struct disk_io reads[40];
-	uint8_t buf[512] = {0};
-	struct iovec iov = {buf, sizeof(buf)};
+	uint8_t buf[512] = {0}, bufs[40][512];
+	struct iovec iov[40];
 
 	(void)state;
 	create(HOUR_US, 0);
 	struct disk *disk = disk_open("d", true);
 
-	for (size_t i = 0; i < ARRAY_SIZE(reads); i++)
-		disk_start(disk, &reads[i], 1 + i % 2, BIO_READ, 0, i, 1, &iov, 1);
+	for (size_t i = 0; i < ARRAY_SIZE(reads); i++) {
+		iov[i] = (struct iovec){bufs[i], sizeof(bufs[i])};
+		disk_start(disk, &reads[i], 1 + i % 2, BIO_READ, 0, i, 1, &iov[i], 1);
+	}
 	assert_int_equal(disk_write(disk, 100, 1, buf), 0);
 	assert_int_equal(disk_do(disk, 1, BIO_FLUSH, 0, 0, 0, NULL), 0);
 	assert_int_equal(disk_do(disk, 1, BIO_UNMAP, 0, 200, 8, NULL), 0);

@@ -56,7 +56,7 @@ void error_pending_init(struct bdev *bdev);
 
 /* On the control loop. ops: BIO_CAP bits; num: how many requests of each operation. */
 void error_inject(
-	struct error_bdev *e, uint32_t ops, const struct error_effect *effect, uint32_t num);
+        struct error_bdev *e, uint32_t ops, const struct error_effect *effect, uint32_t num);
 void error_clear(struct error_bdev *e);
 void error_resume(struct error_bdev *e);
 

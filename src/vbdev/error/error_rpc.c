@@ -227,12 +227,13 @@ static void inject_handler(struct rpc_request *request, void *params)
 {
 	const struct inject_params *p = params;
 	struct bdev *bdev = find(request, p->name);
-	uint32_t ops = io_type_ops[p->io_type];
+	uint32_t ops;
 	struct error_effect effect;
 	struct err err;
 
 	if (!bdev)
-		return;
+		return; /* answered, and params with it */
+	ops = io_type_ops[p->io_type];
 	if (ops == 0) {
 		error_clear(bdev->priv);
 		rpc_reply(request, NULL);

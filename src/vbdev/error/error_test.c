@@ -43,26 +43,29 @@ static void test_counts_are_exact(void **state)
 		PER_RULE = 7
 	};
 	struct disk_io *ios = xcalloc(N, sizeof(*ios));
-	uint8_t buf[BLOCK];
-	struct iovec iov = {buf, BLOCK};
+	/* One for each loop. */
+	uint8_t buf[5][BLOCK];
+	struct iovec iov[5];
 	unsigned failed = 0, rules = 0, left;
 
 	(void)state;
+	for (unsigned i = 0; i < 5; i++)
+		iov[i] = (struct iovec){buf[i], BLOCK};
 	for (unsigned i = 0; i < N; i++)
-		disk_start(disk, &ios[i], 1 + i % 4, BIO_READ, 0, i % 1024, 1, &iov, 1);
+		disk_start(disk, &ios[i], 1 + i % 4, BIO_READ, 0, i % 1024, 1, &iov[1 + i % 4], 1);
 	inject("'io_type': 'read', 'error_type': 'failure', 'num': 100");
 	for (unsigned i = 0; i < N; i++)
 		failed += disk_wait(&ios[i]) == -EIO;
 	for (left = 100 - failed; left > 0; left--)
-		assert_int_equal(disk_read(disk, 0, 1, buf), -EIO);
-	assert_int_equal(disk_read(disk, 0, 1, buf), 0);
+		assert_int_equal(disk_read(disk, 0, 1, buf[0]), -EIO);
+	assert_int_equal(disk_read(disk, 0, 1, buf[0]), 0);
 
 	/* A rule that is used up before the next comes: what it hit can be told apart. */
 	for (; rules < RULES; rules++) {
 		failed = 0;
 		inject("'io_type': 'read', 'error_type': 'nomem', 'num': 7");
 		for (unsigned i = 0; i < 64; i++)
-			disk_start(disk, &ios[i], 1 + i % 4, BIO_READ, 0, i, 1, &iov, 1);
+			disk_start(disk, &ios[i], 1 + i % 4, BIO_READ, 0, i, 1, &iov[1 + i % 4], 1);
 		for (unsigned i = 0; i < 64; i++)
 			failed += disk_wait(&ios[i]) == -ENOMEM;
 		assert_int_equal(failed, PER_RULE);

@@ -7,16 +7,11 @@
 #include <errno.h>
 #include <stdio.h>
 
-static uint64_t start_of(const struct split_part *part)
-{
-	return part->index * part->split->part_blocks;
-}
-
 void split_submit(struct bio *bio)
 {
 	struct bdev *bdev = bio_bdev(bio);
 	const struct split_part *part = bdev->priv;
-	uint64_t start = likely(bio->num_blocks) ? start_of(part) : 0;
+	uint64_t start = likely(bio->num_blocks) ? part->start_blocks : 0;
 	if (PLANT(SPLIT_OFF_BY_ONE) && start > 0 && bio->num_blocks > 1)
 		start--;
 
@@ -52,7 +47,7 @@ int split_geometry(const struct bdev *bdev, const struct bdev_geometry_in *in,
 	const struct split_part *part = bdev->priv;
 	const struct split *split = part->split;
 	uint64_t base_blocks = in->bases[0].num_blocks, len = split->part_blocks;
-	uint64_t start = start_of(part);
+	uint64_t start = part->start_blocks;
 	uint32_t fitting = split_fitting(split, base_blocks);
 
 	if (part->index >= fitting)
@@ -89,7 +84,7 @@ static void destroy(struct bdev *bdev, struct bdev_done done)
 static json_t *describe(const struct bdev *bdev)
 {
 	return json_pack("{s:{s:s, s:I}}", "split", "base_bdev", bdev->bases[0]->name,
-	        "offset_blocks", (json_int_t)start_of(bdev->priv));
+	        "offset_blocks", (json_int_t)((const struct split_part *)bdev->priv)->start_blocks);
 }
 
 /* The parts are saved together, by the base. */

@@ -19,10 +19,12 @@ struct split {
 	char *base_name; /* as it was given */
 	uint32_t count;
 	uint64_t size_mb;     /* 0: equal parts of the base as it was first seen */
-	uint64_t part_blocks; /* 0: the base has not been seen yet */
+	uint64_t part_blocks; /* 0: the base has not been seen yet, and nobody has said it */
+	bool settled;         /* part_blocks fits the base that was first seen */
 	struct bdev **parts;  /* [count]; NULL: not there */
 	unsigned num_parts;   /* of those that are there */
 	unsigned working;     /* runs of split_make_parts */
+	bool again;           /* the base was resized meanwhile */
 	bool listed;
 };
 
@@ -30,11 +32,12 @@ struct split {
 struct split_part {
 	struct split *split;
 	uint32_t index;
+	uint64_t start_blocks;
 };
 
 void split_submit(struct bio *bio);
 int split_geometry(const struct bdev *bdev, const struct bdev_geometry_in *in,
-	struct bdev_geometry *out, struct err *err);
+        struct bdev_geometry *out, struct err *err);
 
 /* How many parts a base of that size has room for, at most count; part_blocks is settled. */
 uint32_t split_fitting(const struct split *split, uint64_t base_blocks);
@@ -44,7 +47,7 @@ uint32_t split_fitting(const struct split *split, uint64_t base_blocks);
 /* NULL: none on this base. By the text that it was made with, or by the bdev if it is there. */
 struct split *split_find(const char *base_name);
 struct split *split_add(
-	const char *base_name, uint32_t count, uint64_t size_mb, uint64_t part_blocks);
+        const char *base_name, uint32_t count, uint64_t size_mb, uint64_t part_blocks);
 /* Takes it off the list; it is freed when nothing needs it any more. */
 void split_drop(struct split *split);
 /* Creates the parts that are missing and have room. Stops at the first failure. */

@@ -47,7 +47,9 @@ static void base_resized(void *arg, const struct bdev_event *event)
 		return;
 	base = bdev_find(event->bdev);
 	split = base ? split_find(event->bdev) : NULL;
-	if (split && split->part_blocks)
+	if (split && split->working)
+		split->again = true;
+	else if (split && split->settled)
 		split_make_parts(split, base, (struct bdev_done){NULL, NULL});
 }
 
@@ -111,8 +113,15 @@ static void end_making(struct making *making, const struct err *err)
 		log_warning("split", "not all parts of '%s' could be made: %s", split->base_name,
 		        err->text);
 	split->working--;
-	free_if_unused(split);
+	struct bdev *base = bdev_find(making->base_name);
+
 	free(making);
+	if (split->again && split->listed && !split->working && split->settled && base) {
+		split->again = false;
+		split_make_parts(split, base, (struct bdev_done){NULL, NULL});
+		return;
+	}
+	free_if_unused(split);
 }
 
 static void part_made(void *arg, struct bdev *bdev, const struct err *err)
@@ -144,6 +153,7 @@ static void make_next(struct making *making)
 		return;
 	}
 	part.index = making->next;
+	part.start_blocks = part.index * split->part_blocks;
 	snprintf(name, sizeof(name), "%sp%u", base, part.index);
 	struct bdev_spec spec = {
 	        .module = &split_module,
@@ -179,6 +189,10 @@ static int settle(struct split *split, const struct bdev *base, struct err *err)
 		return err_set(err, -EINVAL, "%u parts of %llu blocks are more than any bdev has",
 		        split->count, (unsigned long long)part);
 	split->part_blocks = part;
+	split->settled = true;
+	if (split_fitting(split, blocks) < split->count)
+		log_warning("split", "'%s' has room for %u of the %u parts", base->name,
+		        split_fitting(split, blocks), split->count);
 	return 0;
 }
 
@@ -192,14 +206,11 @@ void split_make_parts(struct split *split, struct bdev *base, struct bdev_done d
 	making->done = done;
 	str_copy(making->base_name, sizeof(making->base_name), base->name);
 	uuid_copy(making->base_uuid, base->uuid);
-	if (settle(split, base, &err)) {
+	if (!split->settled && settle(split, base, &err)) {
 		end_making(making, &err);
 		return;
 	}
 	making->fitting = split_fitting(split, base->geometry.num_blocks);
-	if (making->fitting < split->count)
-		log_warning("split", "'%s' has room for %u of the %u parts", base->name,
-		        making->fitting, split->count);
 	make_next(making);
 }
 
@@ -230,15 +241,6 @@ void split_examine(struct bdev *bdev, struct bdev_done done)
 /* ---- save -------------------------------------------------------------------------------------
  */
 
-/* Whether dividing the base as it is now would put the parts where they are. */
-static bool would_be_the_same(const struct split *split)
-{
-	const struct bdev *base = bdev_find(split->base_name);
-
-	return split->size_mb || !split->part_blocks ||
-	       (base && base->geometry.num_blocks / split->count == split->part_blocks);
-}
-
 json_t *split_save_module(void)
 {
 	json_t *calls = json_array();
@@ -249,7 +251,9 @@ json_t *split_save_module(void)
 		        "split_count", (json_int_t)split->count, "split_size_mb",
 		        (json_int_t)split->size_mb);
 
-		if (!would_be_the_same(split))
+		/* The base may have another size when this is loaded; the data lies where it lies.
+		 */
+		if (split->size_mb == 0 && split->part_blocks > 0)
 			json_object_set_new(params, "split_size_blocks",
 			        json_integer((json_int_t)split->part_blocks));
 		json_array_append_new(calls,

@@ -103,8 +103,10 @@ static void test_equal_parts(void **state)
 		expect_mark("m", i * 21845, i);
 		expect_mark("m", i * 21845 + 21844, 10 + i);
 	}
-	expect_saved(
-	        "bdev_split_create", "{'base_bdev': 'm', 'split_count': 3, 'split_size_mb': 0}");
+	/* Where the parts are, for the base may have another size when this is loaded. */
+	expect_saved("bdev_split_create",
+	        "{'base_bdev': 'm', 'split_count': 3, 'split_size_mb': 0, "
+	        "'split_size_blocks': 21845}");
 	inproc_ok("bdev_split_delete", "{'base_bdev': 'm'}");
 	assert_false(bdev_exists("mp0") || bdev_exists("mp1") || bdev_exists("mp2"));
 	/* The base is free again. */
@@ -170,6 +172,45 @@ static void test_sized_parts(void **state)
 	expect_mark("mp1", 2047, 9);
 	expect_saved(
 	        "bdev_split_create", "{'base_bdev': 'm', 'split_count': 4, 'split_size_mb': 1}");
+}
+
+static void shrink_on_control(void *arg)
+{
+	bdev_storage_changed(bdev_find("m"), *(uint64_t *)arg, NULL, NULL);
+}
+
+/* Parents come first, so this is the end of it. */
+static bool base_has_shrunk(void *arg)
+{
+	return bdev_num_blocks(bdev_find("m")) == *(uint64_t *)arg;
+}
+
+static bool is_gone(void *arg)
+{
+	return !bdev_find(arg);
+}
+
+/* The base has really become shorter: nobody is asked, and what has no room is gone. */
+static void test_base_that_shrank(void **state)
+{
+	uint64_t blocks = 1500;
+
+	(void)state;
+	create_base("m", 3000);
+	split("m", 3, 0, 3);
+	write_mark("mp0", 5, 1);
+	struct disk *kept = disk_open("mp0", true), *lost = disk_open("mp2", true);
+
+	inproc_run(shrink_on_control, &blocks);
+	wait_until(is_gone, "mp2");
+	wait_until(is_gone, "mp1");
+	assert_true(disk_is_removed(lost));
+	wait_until(base_has_shrunk, &blocks);
+	expect_blocks("mp0", 1000);
+	assert_int_equal(kept->told, 0);
+	expect_mark("mp0", 5, 1);
+	disk_close(kept);
+	disk_close(lost);
 }
 
 static void test_waits_for_its_base(void **state)
@@ -241,6 +282,7 @@ int main(void)
 	        cmocka_unit_test_setup_teardown(test_equal_parts, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_last_equal_part_follows, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_sized_parts, setup, teardown),
+	        cmocka_unit_test_setup_teardown(test_base_that_shrank, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_waits_for_its_base, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_restored_after_growth, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_refusals, setup, teardown),

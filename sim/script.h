@@ -1,0 +1,39 @@
+/*
+ * script.h: the small stacks and fixed steps whose every crash point is tried.
+ */
+#pragma once
+
+#include "sim/run.h"
+
+#define SCRIPT_LAYERS_MAX 4
+#define SCRIPT_STEPS_MAX 12
+
+enum step_kind {
+	STEP_END,
+	STEP_WRITE,
+	STEP_WRITE_FUA,
+	STEP_ZERO,
+	STEP_FLUSH,
+	STEP_RESIZE, /* from here on on the control loop */
+	STEP_CREATE,
+	STEP_DELETE,
+};
+
+struct step {
+	enum step_kind kind;
+	uint8_t eighths; /* of the first size */
+};
+
+struct script {
+	const char *name;
+	const char *modules[SCRIPT_LAYERS_MAX]; /* the backend, then each on the one before */
+	struct step steps[SCRIPT_STEPS_MAX];
+};
+
+extern const struct script scripts[];
+extern const unsigned num_scripts;
+
+uint32_t script_steps(unsigned i);
+void script_draw_stack(void);
+bool script_is_control(uint32_t op);
+void script_start(uint32_t op);
