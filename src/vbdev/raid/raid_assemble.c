@@ -59,8 +59,25 @@ static void adopt(struct raid *raid, const struct raid_sb *sb)
 		if (slot->use != SLOT_IN)
 			uuid_copy(slot->uuid, sb->slots[i].uuid);
 		slot->data_offset_blocks = sb->slots[i].data_offset_blocks;
+		if (slot->data_offset_blocks < RAID_RESERVED_BYTES / sb->block_bytes)
+			slot->data_offset_blocks = 0; /* of one that is not a member: chosen anew */
 		slot->data_blocks = sb->slots[i].data_blocks;
 	}
+}
+
+/* Data in the reserved part would be overwritten by the superblock's second copy. */
+static int check_offsets(const struct raid_sb *sb, struct err *err)
+{
+	for (unsigned i = 0; i < sb->num_slots; i++) {
+		const struct raid_sb_slot *slot = &sb->slots[i];
+
+		if (slot->state == RAID_SB_CONFIGURED &&
+		        slot->data_offset_blocks < RAID_RESERVED_BYTES / sb->block_bytes)
+			return err_set(err, -EINVAL,
+			        "the data of slot %u begins at block %llu, in the first MiB", i,
+			        (unsigned long long)slot->data_offset_blocks);
+	}
+	return 0;
 }
 
 /* ---- starting ---------------------------------------------------------------------------------
@@ -95,6 +112,7 @@ static void start_done(void *arg, struct bdev *bdev, const struct err *err)
 	}
 	if (raid->state == RAID_STARTING)
 		raid_set_state(raid, RAID_ONLINE);
+	raid->degraded_start = false;
 	log_notice("raid", "%s '%s' is online with %u of %u members", raid->level->name, raid->name,
 	        raid_present(raid), raid->num_slots);
 	raid_problem(raid, "wait", NULL, NULL);
@@ -246,6 +264,8 @@ static struct raid *make_from(struct bdev *bdev, const struct raid_sb *sb, struc
 		err_set(err, -EINVAL, "its array '%s' has %u members", sb->name, sb->num_slots);
 		return NULL;
 	}
+	if (check_offsets(sb, err) != 0)
+		return NULL;
 	if (raid_find(sb->name) || bdev_find(sb->name)) {
 		err_set(err, -EEXIST, "its array is named '%s', as another one", sb->name);
 		return NULL;
@@ -361,7 +381,8 @@ static void assemble(struct bdev *bdev, const struct raid_sb *sb)
 	}
 	if (!raid)
 		raid = make_from(bdev, sb, &err);
-	else if (check_same_array(raid, sb, &err) == 0 && sb->seq > raid->sb.seq)
+	else if (check_same_array(raid, sb, &err) == 0 && check_offsets(sb, &err) == 0 &&
+	         sb->seq > raid->sb.seq)
 		take_newer(raid, sb);
 	if (err.code) {
 		leave_alone(bdev, err.text, "rename or delete the other one, or wipe the disk");
