@@ -225,14 +225,18 @@ static json_t *describe_slot(const struct raid *raid, const struct raid_slot *sl
 
 static json_t *describe_process(const struct raid *raid)
 {
-	unsigned slot;
-	uint64_t blocks, total;
+	struct raid_progress p;
+	json_t *process;
 
-	if (!raid_rebuild_progress(raid, &slot, &blocks, &total))
+	if (!raid_rebuild_progress(raid, &p))
 		return NULL;
-	return json_pack("{s:s, s:s, s:{s:I, s:I}}", "type", "rebuild", "target",
-	        raid->slots[slot].name, "progress", "blocks", (json_int_t)blocks, "percent",
-	        (json_int_t)(total ? blocks * 100 / total : 0));
+	process = json_pack("{s:s, s:s, s:{s:I, s:I}, s:I, s:b}", "type", "rebuild", "target",
+	        raid->slots[p.slot].name, "progress", "blocks", (json_int_t)p.blocks, "percent",
+	        (json_int_t)(p.total_blocks ? p.blocks * 100 / p.total_blocks : 0), "bytes_per_sec",
+	        (json_int_t)p.bytes_per_s, "paused", (int)p.paused);
+	if (p.left_s != UINT64_MAX)
+		json_object_set_new(process, "seconds_left", json_integer((json_int_t)p.left_s));
+	return process;
 }
 
 json_t *raid_describe(const struct raid *raid, bool named)

@@ -289,8 +289,21 @@ void raid_join(struct raid *raid, unsigned slot, struct bdev *bdev, struct bdev_
 void raid_rebuild_start(struct raid *raid, unsigned slot);
 /* This slot is no target any more; RAID_SLOTS_MAX: the array stops. */
 void raid_rebuild_stop(struct raid *raid, unsigned slot);
-bool raid_rebuild_progress(
-        const struct raid *raid, unsigned *slot, uint64_t *blocks, uint64_t *total);
+struct raid_progress {
+	unsigned slot;
+	uint64_t blocks, total_blocks;
+	uint64_t bytes_per_s; /* so far, without pauses */
+	uint64_t left_s;      /* at that speed; UINT64_MAX: can't be told */
+	bool paused;
+};
+/* False: nothing is being rebuilt. */
+bool raid_rebuild_progress(const struct raid *raid, struct raid_progress *out);
+enum raid_process_action {
+	RAID_PAUSE,
+	RAID_RESUME,
+	RAID_CANCEL, /* the target is taken out */
+};
+int raid_rebuild_control(struct raid *raid, enum raid_process_action action, struct err *err);
 
 /* ---- geometry and I/O -------------------------------------------------------------------------
  */

@@ -271,6 +271,65 @@ static void test_rebuild_that_fails(void **state)
 	assert_int_equal(state_on_disk(0, 1), 0);
 }
 
+static int64_t rebuilt_blocks(bool *paused)
+{
+	json_t *entry = raid(), *process = json_object_get(entry, "process");
+	int64_t blocks = process ? json_integer_value(json_object_get(
+	                                   json_object_get(process, "progress"), "blocks"))
+	                         : -1;
+
+	*paused = json_is_true(json_object_get(process, "paused"));
+	json_decref(entry);
+	return blocks;
+}
+
+static void test_rebuild_is_paused_and_cancelled(void **state)
+{
+	bool paused;
+	int64_t blocks;
+
+	(void)state;
+	/* 64 KiB at a time, at 1 MiB/s: it would take 3 s. */
+	inproc_ok("bdev_raid_set_options",
+	        "{'process_window_size_kb': 64, 'process_max_bandwidth_mb_sec': 1}");
+	make_array(2, true);
+	inproc_error(-ENOENT, "nothing is being rebuilt", "bdev_raid_process",
+	        "{'name': 'R', 'action': 'pause'}");
+	inproc_ok("bdev_raid_remove_base_bdev", "{'name': 'EE_m1'}");
+	inproc_ok("bdev_raid_add_base_bdev", "{'raid_bdev': 'R', 'base_bdev': 'EE_m1'}");
+	inproc_ok("bdev_raid_process", "{'name': 'R', 'action': 'pause'}");
+	usleep(100000); /* a window that was under way ends */
+	blocks = rebuilt_blocks(&paused);
+	assert_true(paused && blocks >= 0 && blocks < (int64_t)(BLOCKS - RESERVED));
+	usleep(200000);
+	assert_int_equal(rebuilt_blocks(&paused), blocks);
+	assert_int_equal(state_on_disk(0, 1), 0);
+	inproc_ok("bdev_raid_process", "{'name': 'R', 'action': 'resume'}");
+	inproc_ok("bdev_raid_set_options", "{'process_max_bandwidth_mb_sec': 0}");
+	wait_for_rebuild();
+	wait_for_operational(2);
+	assert_int_equal(state_on_disk(0, 1), 1);
+	/* Cancelled, also while it is paused: out again. */
+	for (unsigned pause = 0; pause < 2; pause++) {
+		inproc_ok("bdev_raid_set_options", "{'process_max_bandwidth_mb_sec': 1}");
+		inproc_ok("bdev_raid_remove_base_bdev", "{'name': 'EE_m1'}");
+		inproc_ok("bdev_raid_add_base_bdev", "{'raid_bdev': 'R', 'base_bdev': 'EE_m1'}");
+		if (pause)
+			inproc_ok("bdev_raid_process", "{'name': 'R', 'action': 'pause'}");
+		usleep(100000 * pause);
+		inproc_ok("bdev_raid_process", "{'name': 'R', 'action': 'cancel'}");
+		wait_for_operational(1);
+		inproc_ok("bdev_raid_set_options", "{'process_max_bandwidth_mb_sec': 0}");
+		for (unsigned i = 0; i < 1000 && operational() < 2; i++) {
+			json_decref(inproc_call("bdev_raid_add_base_bdev",
+			        "{'raid_bdev': 'R', 'base_bdev': 'EE_m1'}"));
+			usleep(1000);
+		}
+		wait_for_rebuild();
+		wait_for_operational(2);
+	}
+}
+
 static void test_one_child_per_member(void **state)
 {
 	uint8_t *data = xcalloc(2048, BLOCK), *back = xcalloc(2048, BLOCK);
@@ -299,6 +358,8 @@ int main(void)
 	        cmocka_unit_test_setup_teardown(test_unreadable_blocks_are_mended, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_failures_under_load, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_rebuild_that_fails, setup, teardown),
+	        cmocka_unit_test_setup_teardown(
+	                test_rebuild_is_paused_and_cancelled, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_one_child_per_member, setup, teardown),
 	};
 

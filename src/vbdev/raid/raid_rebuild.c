@@ -18,9 +18,12 @@ struct raid_rebuild {
 	unsigned slot;
 	bool stopping;  /* ends at its next step */
 	bool recording; /* everything is copied */
+	bool paused;
+	bool resting; /* paused, and no window is under way */
 	char why[ERR_TEXT_MAX];
 	uint64_t next_block;
 	uint64_t window_begun_ns, begun_ns;
+	uint64_t paused_ns, pause_begun_ns; /* earlier pauses; the present one */
 	struct loop_timer timer;
 	struct bio flush;
 };
@@ -165,6 +168,10 @@ static void step(struct raid_rebuild *rb)
 		failed(rb);
 		return;
 	}
+	if (rb->paused) {
+		rb->resting = true;
+		return;
+	}
 	if (rb->next_block >= total) {
 		bio_init(&rb->flush, BIO_FLUSH, NULL, 0, 0, flushed, NULL);
 		bio_submit_bdev(raid->slots[rb->slot].bdev, &rb->flush, 0);
@@ -229,30 +236,71 @@ void raid_rebuild_start(struct raid *raid, unsigned index)
 	begin_next(raid);
 }
 
+/* ---- from outside ---- */
+
+/* If it isn't in the middle of a window, its next step is now. */
+static void hurry(struct raid_rebuild *rb)
+{
+	if (!rb->resting && !loop_timer_active(&rb->timer))
+		return;
+	rb->resting = false;
+	loop_timer_start(loop_self(), &rb->timer, loop_now_ns(loop_self()));
+}
+
+static void stop(struct raid_rebuild *rb, const char *why)
+{
+	if (!rb->stopping)
+		str_copy(rb->why, sizeof(rb->why), why);
+	rb->stopping = true;
+	hurry(rb);
+}
+
 void raid_rebuild_stop(struct raid *raid, unsigned slot)
 {
 	struct raid_rebuild *rb = raid->rebuild;
 
-	if (!rb || rb->recording || (slot != RAID_SLOTS_MAX && slot != rb->slot))
-		return;
-	if (!rb->stopping)
-		str_copy(rb->why, sizeof(rb->why),
-		        slot == RAID_SLOTS_MAX ? "the array stops" : "its target has gone");
-	rb->stopping = true;
-	if (loop_timer_active(&rb->timer)) /* between windows, perhaps for long */
-		loop_timer_start(loop_self(), &rb->timer, loop_now_ns(loop_self()));
+	if (rb && !rb->recording && (slot == RAID_SLOTS_MAX || slot == rb->slot))
+		stop(rb, slot == RAID_SLOTS_MAX ? "the array stops" : "its target has gone");
 }
 
-bool raid_rebuild_progress(
-        const struct raid *raid, unsigned *slot, uint64_t *blocks, uint64_t *total)
+int raid_rebuild_control(struct raid *raid, enum raid_process_action action, struct err *err)
+{
+	struct raid_rebuild *rb = raid->rebuild;
+	uint64_t now_ns = loop_now_ns(loop_self());
+
+	if (!rb || rb->stopping || rb->recording)
+		return err_set(err, -ENOENT, "nothing is being rebuilt in '%s'", raid->name);
+	if (action == RAID_CANCEL) {
+		stop(rb, "it was cancelled");
+	} else if (action == RAID_PAUSE && !rb->paused) {
+		rb->paused = true;
+		rb->pause_begun_ns = now_ns;
+	} else if (action == RAID_RESUME && rb->paused) {
+		rb->paused = false;
+		rb->paused_ns += now_ns - rb->pause_begun_ns;
+		hurry(rb);
+	}
+	return 0;
+}
+
+bool raid_rebuild_progress(const struct raid *raid, struct raid_progress *out)
 {
 	const struct raid_rebuild *rb = raid->rebuild;
+	uint64_t until_ns, ns, bytes, left_bytes;
 
 	if (!rb || !raid->bdev)
 		return false;
-	*slot = rb->slot;
-	*blocks = rb->next_block;
-	*total = raid->bdev->geometry.num_blocks;
+	until_ns = rb->paused ? rb->pause_begun_ns : loop_now_ns(loop_self());
+	ns = until_ns - rb->begun_ns - rb->paused_ns;
+	bytes = rb->next_block * raid->block_bytes;
+	*out = (struct raid_progress){.slot = rb->slot,
+	        .blocks = rb->next_block,
+	        .total_blocks = raid->bdev->geometry.num_blocks,
+	        .paused = rb->paused};
+	out->bytes_per_s = ns ? (uint64_t)((double)bytes * (double)NSEC_PER_SEC / (double)ns) : 0;
+	left_bytes =
+	        (out->total_blocks - min_u64(out->blocks, out->total_blocks)) * raid->block_bytes;
+	out->left_s = out->bytes_per_s && !rb->paused ? left_bytes / out->bytes_per_s : UINT64_MAX;
 	return true;
 }
 

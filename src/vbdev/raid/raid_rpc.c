@@ -371,6 +371,38 @@ static void start_handler(struct rpc_request *request, void *params)
 	}
 }
 
+/* ---- bdev_raid_process ------------------------------------------------------------------------
+ */
+
+struct process_params {
+	char *name;
+	int action;
+};
+
+static const char *const actions[] = {"pause", "resume", "cancel", NULL};
+
+static const struct param process_table[] = {
+        {PARAM(struct process_params, name, PARAM_STRING), .required = true,
+                .help = "an array in which a member is being rebuilt"},
+        {PARAM(struct process_params, action, PARAM_ENUM), .required = true, .values = actions,
+                .help = "cancel takes the member out again"},
+        {0},
+};
+
+static void process_handler(struct rpc_request *request, void *params)
+{
+	const struct process_params *p = params;
+	struct raid *raid = raid_find(p->name);
+	struct err err = ERR_NONE;
+
+	if (!raid) {
+		rpc_fail(request, -ENODEV, "raid bdev %s not found", p->name);
+		return;
+	}
+	raid_rebuild_control(raid, (enum raid_process_action)p->action, &err);
+	rpc_reply_err(request, &err);
+}
+
 /* ---- bdev_raid_set_options --------------------------------------------------------------------
  */
 
@@ -445,6 +477,8 @@ const struct rpc_method raid_methods[] = {
                 remove_table, remove_params, remove_handler)},
         {METHOD("bdev_raid_start", "start an array without the members that are missing", "true",
                 start_table, remove_params, start_handler)},
+        {METHOD("bdev_raid_process", "pause, resume or cancel a rebuild", "true", process_table,
+                process_params, process_handler)},
         {METHOD("bdev_raid_set_options", "options of all arrays", "true", options_table,
                  options_params, options_handler),
                 .states = RPC_STARTUP | RPC_RUNTIME},
