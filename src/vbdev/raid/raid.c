@@ -402,6 +402,7 @@ static void online(struct bdev *bdev, struct bdev_done done)
 
 	for (unsigned i = 0; i < raid->num_slots && raid->level->redundant; i++)
 		in |= (uint64_t)(raid->slots[i].use == SLOT_IN) << i;
+	bdev->submit = raid->level->submit;
 	raid->io.readable = raid->io.writable = in;
 	raid->io.unsettled = 0;
 	for (unsigned i = 0; i < loops_count(); i++) {
@@ -507,7 +508,7 @@ struct bdev_module raid_module = {
         .methods = raid_methods,
         .no_generated_methods = true,
         .geometry = raid_geometry,
-        .submit = raid_submit,
+        .submit = raid_submit, /* until it is online */
         .create = create,
         .online = online,
         .destroy = destroy,

@@ -148,7 +148,7 @@ static void raid1_write(struct bio *bio)
 		bio_complete(bio, -EIO);
 		return;
 	}
-	if (!bio_split_begin(bio, (unsigned)__builtin_popcountll(members), raid1_write))
+	if (!bio_split_begin(bio, io->num_slots, raid1_write))
 		return;
 	bio_ctx(bio, struct raid1_ctx)->slots = 0;
 	for (; members != 0; members &= members - 1) {

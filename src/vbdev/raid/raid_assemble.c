@@ -298,7 +298,10 @@ static void take_newer(struct raid *raid, const struct raid_sb *sb)
 	adopt(raid, sb);
 }
 
-/* It calls itself a member, and not one that we have: it went on without that. */
+/*
+ * Of one that our superblock doesn't count: it calls itself a member, and not one that we have, so
+ * it went on without that. (Where ours does count it, the newer of both is the truth.)
+ */
 static bool has_diverged(const struct raid *raid, const struct raid_sb *sb, unsigned self)
 {
 	if (sb->slots[self].state != RAID_SB_CONFIGURED)
@@ -392,9 +395,6 @@ static void assemble(struct bdev *bdev, const struct raid_sb *sb)
 	if (index < 0 || raid->sb.slots[index].state != RAID_SB_CONFIGURED) {
 		log_notice("raid", "'%s' is %s of '%s'", bdev->name,
 		        index < 0 ? "no member" : "a stale member", raid->name);
-	} else if (has_diverged(raid, sb, (unsigned)index)) {
-		leave_alone(bdev, "it and the other members went on without each other",
-		        "compare them before you wipe either");
 	} else if (raid->slots[index].use == SLOT_FREE &&
 	           raid_member_take(raid, (unsigned)index, bdev, &err) != 0) {
 		leave_alone(bdev, err.text, "look at the disk");
