@@ -357,12 +357,12 @@ static const struct {
         [CTL_CREATE] = {8, true, ctl_start_create, NULL, true},
         [CTL_DELETE] = {6, true, ctl_start_delete, has_base, true},
         [CTL_POLICY] = {4, true, start_policy, has_base, true},
-        [CTL_SAVE] = {8, true, start_save, NULL},
+        [CTL_SAVE] = {8, true, start_save, NULL, false},
         [CTL_STATS] = {6, false, start_stats, stays, true},
-        [CTL_FAULT] = {6, false, start_fault, NULL},
-        [CTL_REPLUG] = {6, true, start_replug, NULL},
-        [CTL_RESTART] = {3, true, start_restart, NULL},
-        [CTL_CRASH] = {6, true, start_crash, NULL},
+        [CTL_FAULT] = {6, false, start_fault, NULL, false},
+        [CTL_REPLUG] = {6, true, start_replug, NULL, false},
+        [CTL_RESTART] = {3, true, start_restart, NULL, false},
+        [CTL_CRASH] = {6, true, start_crash, NULL, false},
 };
 
 static enum ctl_kind draw_kind(struct rng *rng)

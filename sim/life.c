@@ -232,7 +232,8 @@ static void primed(void *arg, const json_t *reply)
 	(void)arg;
 	(void)reply;
 	run->from_config = run->config_valid && rng_one_in(&sim->sched, 2);
-	run->config_valid = run->from_config; /* else it tells of a stack that is laid out otherwise */
+	run->config_valid =
+	        run->from_config; /* else it tells of a stack that is laid out otherwise */
 	if (run->from_config)
 		stack_build_from_config(built);
 	else

@@ -1,4 +1,5 @@
 /* bio.c: how a bio comes in from its owner and how it climbs back to it. */
+/* tidy: data path */
 #include "base/plant.h"
 #include "bdev/bio_core.h"
 

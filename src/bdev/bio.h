@@ -209,6 +209,7 @@ static inline void bio_complete(struct bio *bio, int status);
  *             bio_split_add(bio, base, offset, num_blocks, skip_bytes, NULL);
  *     bio_split_end(bio, NULL);
  *
+ * The calls follow each other without a return to the loop.
  * begin reserves n children (1 <= n <= BIO_SPLIT_MAX) or queues the parent; it holds a reference
  * until end, so the parent can't complete early. add submits a child for a slice of the parent's
  * data that starts skip_bytes into it (for operations without data: 0). Each child carries the

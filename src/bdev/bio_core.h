@@ -193,6 +193,8 @@ void bdev_gate_flush_out(struct bdev *bdev, struct bdev_done done);
 void bdev_gate_drained(struct bdev_loop *bl);
 /* The bdev is closing: waits that begin now end at once. Control loop. */
 bool bdev_gate_closing(const struct bdev *bdev);
+/* Ends such a wait: -ENODEV, and why. */
+void bdev_gate_refuse(const struct bdev *bdev, struct bdev_done done);
 void bdev_histogram_count(struct bdev_loop *bl, const struct bio *bio, uint64_t latency_ns);
 /* NULL is fine. */
 void loop_histogram_free(struct loop_histogram *histogram);

@@ -1,4 +1,5 @@
 /* bio_data.c: the data view of a bio. */
+/* tidy: data path */
 #include "bdev/bio_core.h"
 
 #include <errno.h>

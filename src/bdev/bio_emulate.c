@@ -9,6 +9,7 @@
  * The data is worked on in chunks: as much as one bounce buffer holds when there is one, else all.
  * A chunk is done by pieces, of which a few are in flight.
  */
+/* tidy: data path */
 #include "base/plant.h"
 #include "bdev/bio_core.h"
 

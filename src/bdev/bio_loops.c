@@ -130,10 +130,12 @@ static void seen_everywhere(void *arg, const struct err *err)
 {
 	struct publish *p = arg;
 
-	if (p->shrinks)
-		bdev_gate_flush_out(p->bdev, (struct bdev_done){published, p});
-	else
+	if (!p->shrinks)
 		published(p, err);
+	else if (bdev_gate_closing(p->bdev)) /* which waits for the last bio itself */
+		bdev_gate_refuse(p->bdev, (struct bdev_done){published, p});
+	else
+		bdev_gate_flush_out(p->bdev, (struct bdev_done){published, p});
 }
 
 void bdev_publish_geometry(
@@ -144,10 +146,7 @@ void bdev_publish_geometry(
 	BELLOWS_ASSERT(loop_is_control());
 	BELLOWS_ASSERT(geometry->block_bytes == 1U << bdev->block_shift);
 	if (bdev_gate_closing(bdev)) {
-		struct err err = ERR_NONE;
-
-		err_set(&err, -ENODEV, "'%s' is being removed", bdev->name);
-		bdev_done_call(done, &err);
+		bdev_gate_refuse(bdev, done);
 		return;
 	}
 	p = xcalloc(1, sizeof(*p));

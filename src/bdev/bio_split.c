@@ -1,4 +1,5 @@
 /* bio_split.c: one request, several below. */
+/* tidy: data path */
 #include "base/plant.h"
 #include "bdev/bio_core.h"
 

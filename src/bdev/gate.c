@@ -218,8 +218,7 @@ static void flip_on_loop(struct loop_task *task)
 	if (ack->flip->apply)
 		ack->flip->apply(bl, ack->flip);
 	bl->epoch = old ^ 1;
-	if (bl->inflight[old] == 0 ||
-	        (PLANT(QUIESCE_NOT_DRAINED) && !ack->flip->range)) {
+	if (bl->inflight[old] == 0 || (PLANT(QUIESCE_NOT_DRAINED) && !ack->flip->range)) {
 		send_ack(ack);
 	} else {
 		bl->slow->drain = ack;
@@ -275,7 +274,7 @@ void gate_control_destroy(struct gate_control *control)
 	free(control);
 }
 
-static void refuse_gone(const struct bdev *bdev, struct bdev_done done)
+void bdev_gate_refuse(const struct bdev *bdev, struct bdev_done done)
 {
 	struct err err = ERR_NONE;
 
@@ -308,7 +307,7 @@ void bdev_quiesce(struct bdev *bdev, struct bdev_done done)
 	struct gate_control *control = control_of(bdev);
 
 	if (control->closing) {
-		refuse_gone(bdev, done);
+		bdev_gate_refuse(bdev, done);
 		return;
 	}
 	control->quiesced++;
@@ -356,12 +355,21 @@ void bdev_gate_close(struct bdev *bdev, struct bdev_done done)
 
 	control->closing = true;
 	while ((node = list_pop_front(&control->waiting)))
-		refuse_gone(bdev, list_entry(node, struct bdev_range, link)->locked);
+		bdev_gate_refuse(bdev, list_entry(node, struct bdev_range, link)->locked);
 	flip(control, apply_close, NULL, done);
 }
 
 /* ---- ranges -------------------------------------------------------------------------------------
  */
+
+/* "From here on" may be said with a length that would go past 2^64. */
+static uint64_t range_end(const struct bdev_range *range)
+{
+	uint64_t end;
+
+	return __builtin_add_overflow(range->offset_blocks, range->num_blocks, &end) ? UINT64_MAX
+	                                                                             : end;
+}
 
 static void apply_range(struct bdev_loop *bl, const struct flip *flip)
 {
@@ -372,17 +380,14 @@ static void apply_range(struct bdev_loop *bl, const struct flip *flip)
 		slow->max_ranges = slow->max_ranges ? slow->max_ranges * 2 : 4;
 		slow->ranges = xrealloc(slow->ranges, slow->max_ranges * sizeof(slow->ranges[0]));
 	}
-	slow->ranges[slow->num_ranges++] =
-	        (struct locked_range){.offset_blocks = range->offset_blocks,
-	                .end_blocks = range->offset_blocks + range->num_blocks,
-	                .id = range};
+	slow->ranges[slow->num_ranges++] = (struct locked_range){
+	        .offset_blocks = range->offset_blocks, .end_blocks = range_end(range), .id = range};
 	bl->gate |= GATE_RANGES;
 }
 
 static bool ranges_overlap(const struct bdev_range *a, const struct bdev_range *b)
 {
-	return overlaps(a->offset_blocks, a->offset_blocks + a->num_blocks, b->offset_blocks,
-	        b->offset_blocks + b->num_blocks);
+	return overlaps(a->offset_blocks, range_end(a), b->offset_blocks, range_end(b));
 }
 
 /* Whether one that is locked, or that has waited for longer, is in the way. */
@@ -415,7 +420,7 @@ void bdev_range_lock(struct bdev *bdev, struct bdev_range *range)
 
 	list_init(&range->link);
 	if (control->closing)
-		refuse_gone(bdev, range->locked);
+		bdev_gate_refuse(bdev, range->locked);
 	else if (range_must_wait(control, range))
 		list_push_back(&control->waiting, &range->link);
 	else

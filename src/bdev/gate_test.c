@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "bdev/core.h"
 #include "tests/lib/disk.h"
 #include "tests/lib/inproc.h"
 #include "tests/lib/tram.h"
@@ -250,7 +251,7 @@ static void nobody_is_in_a_quiet_bdev(void **state)
 	struct disk *disk = disk_open("p", true);
 
 	load_start(disk);
-	for (unsigned i = 0; i < 200; i++) {
+	for (unsigned i = 0; i < 100; i++) {
 		struct call call, nested;
 		/* Of the layer above, then of the base itself, which the layer above waits on. */
 		const char *name = i % 2 ? "p" : "t";
@@ -284,7 +285,7 @@ static void nobody_is_in_a_locked_range(void **state)
 	static uint8_t buf[4 * BLOCK];
 
 	load_start(disk);
-	for (unsigned i = 0; i < 200; i++) {
+	for (unsigned i = 0; i < 100; i++) {
 		struct bdev_range range = {
 		        .offset_blocks = i * 37 % (BLOCKS - 40), .num_blocks = 1 + i % 40};
 		struct bdev_range far = {
@@ -459,6 +460,49 @@ static void shrinking_drains_what_is_beyond(void **state)
 	disk_close(disk);
 }
 
+static void shrink_and_lose(void *arg)
+{
+	struct call *call = arg;
+	struct bdev *bdev = bdev_find("t");
+	struct bdev_geometry smaller = bdev->geometry;
+
+	smaller.num_blocks /= 2;
+	bdev_publish_geometry(bdev, &smaller, (struct bdev_done){call_done, call});
+	bdev_gone(bdev, "the test takes it away");
+}
+
+/* The bdev goes while its new size is on the way to the loops. */
+static void removal_overtakes_a_shrink(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 20; i++) {
+		struct tram *t = stack("p");
+		struct disk *disk = disk_open("p", true);
+		struct call call;
+		uint64_t beyond = 0;
+
+		load_start(disk);
+		load_go_on(100);
+		tram_set(&t->shrinks, true);
+		tram_set(&t->held, i % 2);
+		call_init(&call, "t", NULL);
+		inproc_run(shrink_and_lose, &call);
+		tram_set(&t->held, false);
+		(void)call_wait(&call);
+		for (unsigned k = 0; k < LOOPS; k++) {
+			while (sem_wait(&workers[k].stopped) != 0)
+				;
+			sem_destroy(&workers[k].stopped);
+			beyond += tram_get(&workers[k].wrong); /* -EIO past the new end */
+		}
+		assert_true(beyond <= LOOPS * DEPTH);
+		disk_close(disk);
+		bdev_remove_wait("p");
+		bdev_remove_wait("t");
+		assert_int_equal(bdev_blocks_of("t"), 0);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -472,6 +516,7 @@ int main(void)
 	        cmocka_unit_test_setup_teardown(
 	                closing_ends_what_waits_at_the_gate, setup, teardown),
 	        cmocka_unit_test_setup_teardown(shrinking_drains_what_is_beyond, setup, teardown),
+	        cmocka_unit_test_setup_teardown(removal_overtakes_a_shrink, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

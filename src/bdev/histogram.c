@@ -61,17 +61,6 @@ struct exchange {
 	struct loop_histogram *of_loops[];
 };
 
-static bool refuse_closing(const struct bdev *bdev, struct bdev_done done)
-{
-	struct err err = ERR_NONE;
-
-	if (!bdev_gate_closing(bdev))
-		return false;
-	err_set(&err, -ENODEV, "'%s' is being removed", bdev->name);
-	bdev_done_call(done, &err);
-	return true;
-}
-
 static void exchange_on_loop(struct loop *loop, void *arg)
 {
 	struct exchange *x = arg;
@@ -115,8 +104,10 @@ void bdev_histogram_enable(
 	struct err err = ERR_NONE;
 	struct exchange *x;
 
-	if (refuse_closing(bdev, done))
+	if (bdev_gate_closing(bdev)) {
+		bdev_gate_refuse(bdev, done);
 		return;
+	}
 	if (shift > GRANULARITY_MAX || config->min_ns >= config->max_ns) {
 		err_set(&err, -EINVAL,
 		        "histogram of '%s': the granularity is 1 to %d bits, and the least latency "
@@ -149,8 +140,10 @@ void bdev_histogram_disable(struct bdev *bdev, struct bdev_done done)
 {
 	struct exchange *x;
 
-	if (refuse_closing(bdev, done))
+	if (bdev_gate_closing(bdev)) {
+		bdev_gate_refuse(bdev, done);
 		return;
+	}
 	x = exchange_create(bdev, done);
 	loops_run_everywhere(exchange_on_loop, x, (struct bdev_done){exchanged, x});
 }
@@ -191,8 +184,10 @@ void bdev_histogram_get(struct bdev *bdev, struct bdev_histogram *out, struct bd
 	const struct loop_histogram *mine;
 	struct histogram_read *r;
 
-	if (refuse_closing(bdev, done))
+	if (bdev_gate_closing(bdev)) {
+		bdev_gate_refuse(bdev, done);
 		return;
+	}
 	mine = bdev->loops[LOOP_CONTROL].slow->histogram;
 	if (!mine) {
 		err_set(&err, -ENOMEM,

@@ -14,17 +14,6 @@ struct stats_read {
 	struct bdev_stats rows[];
 };
 
-static bool refuse_closing(const struct bdev *bdev, struct bdev_done done)
-{
-	struct err err = ERR_NONE;
-
-	if (!bdev_gate_closing(bdev))
-		return false;
-	err_set(&err, -ENODEV, "'%s' is being removed", bdev->name);
-	bdev_done_call(done, &err);
-	return true;
-}
-
 static void read_on_loop(struct loop *loop, void *arg)
 {
 	struct stats_read *r = arg;
@@ -66,8 +55,10 @@ void bdev_get_stats(struct bdev *bdev, struct bdev_stats *sum, struct bdev_stats
 {
 	struct stats_read *r;
 
-	if (refuse_closing(bdev, done))
+	if (bdev_gate_closing(bdev)) {
+		bdev_gate_refuse(bdev, done);
 		return;
+	}
 	r = xcalloc(1, sizeof(*r) + loops_count() * sizeof(r->rows[0]));
 	r->bdev = bdev;
 	r->sum = sum;
@@ -113,8 +104,10 @@ void bdev_reset_stats(struct bdev *bdev, enum bdev_stats_reset mode, struct bdev
 {
 	struct stats_reset *r;
 
-	if (refuse_closing(bdev, done))
+	if (bdev_gate_closing(bdev)) {
+		bdev_gate_refuse(bdev, done);
 		return;
+	}
 	r = xcalloc(1, sizeof(*r));
 	*r = (struct stats_reset){.bdev = bdev, .mode = mode, .done = done};
 	loops_run_everywhere(reset_on_loop, r, (struct bdev_done){reset_done, r});

@@ -116,6 +116,31 @@ static struct disk *stack(struct tram **out)
 	return disk_open("p", true);
 }
 
+/* Of a bdev that has done 60 reads, two of which failed. */
+static void resets(struct call *call)
+{
+	call->mode = BDEV_RESET_ERROR;
+	run(reset, call);
+	run(get, call);
+	assert_int_equal(call->sum.op[BIO_READ].errors, 0);
+	assert_int_equal(call->sum.op[BIO_READ].ops, 60);
+	call->mode = BDEV_RESET_MAXMIN;
+	run(reset, call);
+	run(get, call);
+	assert_int_equal(call->sum.op[BIO_READ].ops, 60);
+	assert_int_equal(call->sum.op[BIO_READ].latency_max_ns, 0);
+	assert_true(call->sum.op[BIO_READ].latency_min_ns == UINT64_MAX);
+	call->mode = BDEV_RESET_NONE;
+	run(reset, call);
+	run(get, call);
+	assert_int_equal(call->sum.op[BIO_READ].ops, 60);
+	call->mode = BDEV_RESET_ALL;
+	run(reset, call);
+	run(get, call);
+	assert_int_equal(call->sum.op[BIO_READ].ops, 0);
+	assert_int_equal(call->sum.op[BIO_READ].blocks, 0);
+}
+
 static void sums_are_those_of_the_loops(void **state)
 {
 	(void)state;
@@ -165,26 +190,7 @@ static void sums_are_those_of_the_loops(void **state)
 		assert_int_equal(call.per_loop[3].op[BIO_READ].ops, 30);
 	}
 
-	call.mode = BDEV_RESET_ERROR;
-	run(reset, &call);
-	run(get, &call);
-	assert_int_equal(call.sum.op[BIO_READ].errors, 0);
-	assert_int_equal(call.sum.op[BIO_READ].ops, 60);
-	call.mode = BDEV_RESET_MAXMIN;
-	run(reset, &call);
-	run(get, &call);
-	assert_int_equal(call.sum.op[BIO_READ].ops, 60);
-	assert_int_equal(call.sum.op[BIO_READ].latency_max_ns, 0);
-	assert_true(call.sum.op[BIO_READ].latency_min_ns == UINT64_MAX);
-	call.mode = BDEV_RESET_NONE;
-	run(reset, &call);
-	run(get, &call);
-	assert_int_equal(call.sum.op[BIO_READ].ops, 60);
-	call.mode = BDEV_RESET_ALL;
-	run(reset, &call);
-	run(get, &call);
-	assert_int_equal(call.sum.op[BIO_READ].ops, 0);
-	assert_int_equal(call.sum.op[BIO_READ].blocks, 0);
+	resets(&call);
 	disk_close(disk);
 }
 

@@ -80,7 +80,9 @@ static void check(struct tram *tram, const struct bio *bio)
 		breach(tram, "a request during a quiet time");
 	if (bio->op == BIO_FLUSH || bio->op == BIO_RESET)
 		return;
-	if (n == 0 || offset + n > bdev_num_blocks(bio_bdev(bio)))
+	if (n == 0 || offset + n > (__atomic_load_n(&tram->shrinks, __ATOMIC_SEQ_CST)
+	                                           ? c->num_blocks
+	                                           : bdev_num_blocks(bio_bdev(bio))))
 		breach(tram, "a range that it does not have");
 	if (offset < (locked & UINT32_MAX) && locked >> 32 < offset + n &&
 	        !(bio->flags & BIO_RANGE_OWNER))

@@ -29,6 +29,7 @@ struct tram {
 	uint64_t fail_block; /* what covers it fails with -EIO; UINT64_MAX: nothing does */
 	unsigned fail_times; /* this often */
 	uint64_t locked;     /* blocks that only an owner may touch: first << 32 | end */
+	bool shrinks;        /* requests past the end may come for a while */
 	bool quiet;          /* nobody may come at all */
 	/* what has happened */
 	uint64_t ops[BIO_OPS], fua_writes;

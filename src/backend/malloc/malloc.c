@@ -52,11 +52,16 @@ static int mapping_bytes(const struct malloc_bdev *m, uint64_t num_blocks, size_
  * memory, and it is large enough to matter.
  */
 #define HUGE_PAGES_MIN_BYTES MIB(64)
+/* Disks that do not fit in any cache. */
+#define PAST_CACHE_MIN_BYTES MIB(128)
 
-static void advise_huge_pages(const struct malloc_bdev *m)
+static void mapped(struct malloc_bdev *m, uint8_t *mem, size_t bytes)
 {
 	uint64_t memory_bytes = (uint64_t)sysconf(_SC_PHYS_PAGES) * malloc_page_bytes();
 
+	m->mem = mem;
+	m->mapped_bytes = bytes;
+	m->past_cache = bytes >= PAST_CACHE_MIN_BYTES;
 	/* Without them it works as well, so the answer does not matter. */
 	if (m->mapped_bytes >= HUGE_PAGES_MIN_BYTES && m->mapped_bytes <= memory_bytes / 4)
 		(void)madvise(m->mem, m->mapped_bytes, MADV_HUGEPAGE);
@@ -91,9 +96,7 @@ static void malloc_create(struct bdev *bdev, struct bdev_done done)
 		bdev_done_call(done, &err);
 		return;
 	}
-	m->mem = mem;
-	m->mapped_bytes = bytes;
-	advise_huge_pages(m);
+	mapped(m, mem, bytes);
 	bdev_set_own_blocks(bdev, m->params.num_blocks);
 	bdev_done_call(done, NULL);
 }
@@ -139,13 +142,10 @@ static void grow_quiesced(void *arg, const struct err *quiesce_err)
 	}
 	void *mem = mremap(m->mem, m->mapped_bytes, m->growth.bytes, MREMAP_MAYMOVE);
 
-	if (mem == MAP_FAILED) {
+	if (mem == MAP_FAILED)
 		no_memory(m->growth.bytes / m->params.block_size, m, &err);
-	} else {
-		m->mem = mem;
-		m->mapped_bytes = m->growth.bytes;
-		advise_huge_pages(m);
-	}
+	else
+		mapped(m, mem, m->growth.bytes);
 	bdev_unquiesce(bdev);
 	bdev_done_call(done, &err);
 }

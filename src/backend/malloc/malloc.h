@@ -4,8 +4,7 @@
  * Invariants
  *  - [mem, mem + mapped_bytes) is mapped, and mapped_bytes >= the size of the bdev, rounded up to a
  *    page. What is past the end of the bdev reads as zeroes, so that growth shows zeroes.
- *  - mem and mapped_bytes change on the control loop, in create or while the bdev is quiesced, or
- *    become smaller after the parts that go have been drained; data loops only read them.
+ *  - mem and past_cache, which data loops read, change in create or while the bdev is quiesced.
  */
 #pragma once
 
@@ -27,8 +26,9 @@ struct malloc_params {
 struct malloc_bdev {
 	struct malloc_params params;
 	uint8_t *mem;
-	size_t mapped_bytes;
-	struct { /* of a running resize */
+	bool past_cache;     /* too large to be in the cache: written past it */
+	size_t mapped_bytes; /* control loop only */
+	struct {             /* of a running resize */
 		struct bdev *bdev;
 		size_t bytes;
 		struct bdev_done done;

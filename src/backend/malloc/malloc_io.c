@@ -18,9 +18,6 @@
 /* Below this, zeroing is cheaper than giving pages back and faulting them in again. */
 #define DEALLOCATE_MIN_BYTES KIB(256)
 
-/* Disks that do not fit in any cache. */
-#define STREAM_MIN_BYTES MIB(128)
-
 struct clear_ctx {
 	uint64_t done_bytes;
 };
@@ -82,9 +79,7 @@ static void write_data(struct bio *bio)
 	const struct malloc_bdev *m = bio_bdev(bio)->priv;
 	uint64_t bytes = bio_bytes(bio);
 
-	/* A small disk may well be in the cache. */
-	if (m->mapped_bytes >= STREAM_MIN_BYTES && bio->iovcnt > 0 &&
-	        bio->iov_skip_bytes + bytes <= bio->iov->iov_len)
+	if (m->past_cache && bio->iovcnt > 0 && bio->iov_skip_bytes + bytes <= bio->iov->iov_len)
 		stream(bio_mem(bio), (const uint8_t *)bio->iov->iov_base + bio->iov_skip_bytes,
 		        bytes);
 	else
