@@ -12,17 +12,27 @@
 
 #include "base/log.h"
 
-struct raid_rebuild {
+#define WINDOWS 4 /* under way at once: the lock of one is waited for while others are copied */
+
+struct window {
 	struct raid_copy copy;
+	struct raid_rebuild *rebuild;
+	uint64_t buf_bytes;
+	bool busy;
+};
+
+struct raid_rebuild {
+	struct window windows[WINDOWS];
+	unsigned busy;
 	struct raid *raid;
 	unsigned slot;
 	bool stopping;  /* ends at its next step */
 	bool recording; /* everything is copied */
 	bool paused;
-	bool resting; /* paused, and no window is under way */
+	bool flushing;
 	char why[ERR_TEXT_MAX];
-	uint64_t next_block;
-	uint64_t window_begun_ns, begun_ns;
+	uint64_t next_block, copied_blocks;
+	uint64_t next_due_ns, begun_ns;
 	uint64_t paused_ns, pause_begun_ns; /* earlier pauses; the present one */
 	struct loop_timer timer;
 	struct bio flush;
@@ -30,6 +40,14 @@ struct raid_rebuild {
 
 static void begin_next(struct raid *raid);
 static void step(struct raid_rebuild *rb);
+
+static void free_rebuild(struct raid_rebuild *rb)
+{
+	loop_timer_stop(loop_self(), &rb->timer);
+	for (unsigned i = 0; i < WINDOWS; i++)
+		free(rb->windows[i].copy.buf);
+	free(rb);
+}
 
 /* ---- the end ---- */
 
@@ -57,11 +75,11 @@ static void failed(struct raid_rebuild *rb)
 	struct raid *raid = rb->raid;
 	struct raid_slot *slot = &raid->slots[rb->slot];
 
-	log_error("raid", "'%s': the rebuild of '%s' ended at block %llu: %s", raid->name,
-	        slot->name, (unsigned long long)rb->next_block, rb->why);
+	log_error("raid", "'%s': the rebuild of '%s' ended after %llu blocks: %s", raid->name,
+	        slot->name, (unsigned long long)rb->copied_blocks, rb->why);
 	bdev_event_raise("raid_rebuild_failed", raid->name,
 	        json_pack("{s:s, s:I, s:s}", "target", slot->name, "blocks",
-	                (json_int_t)rb->next_block, "why", rb->why));
+	                (json_int_t)rb->copied_blocks, "why", rb->why));
 	raid->rebuild = NULL;
 	if (slot->use == SLOT_TARGET && raid->bdev->state == BDEV_ONLINE) {
 		raid_problem(
@@ -70,8 +88,7 @@ static void failed(struct raid_rebuild *rb)
 		raid_member_leave(
 		        raid, rb->slot, RAID_SB_FAILED, (struct bdev_done){target_left, slot});
 	}
-	free(rb->copy.buf);
-	free(rb);
+	free_rebuild(rb);
 	begin_next(raid);
 	raid_bdev_unhold(raid);
 }
@@ -94,8 +111,7 @@ static void recorded(void *arg, const struct err *err)
 		if (raid_present(raid) == raid->num_slots)
 			raid_problem(raid, "degraded", NULL, NULL);
 	}
-	free(rb->copy.buf);
-	free(rb);
+	free_rebuild(rb);
 	begin_next(raid);
 	raid_bdev_unhold(raid);
 }
@@ -131,32 +147,82 @@ static void timer_fired(struct loop_timer *timer)
 	step(container_of(timer, struct raid_rebuild, timer));
 }
 
-/* The next window begins when this one's share of the allowed bandwidth is used up. */
-static void go_on(struct raid_rebuild *rb)
+static void step_at(struct raid_rebuild *rb, uint64_t due_ns)
 {
-	uint64_t due_ns = loop_now_ns(loop_self());
-	uint64_t bytes = rb->copy.num_blocks * rb->raid->block_bytes;
-
-	if (raid_options.bandwidth_mb)
-		due_ns = max_u64(
-		        due_ns, rb->window_begun_ns + bytes * NSEC_PER_SEC /
-		                                              (raid_options.bandwidth_mb * MIB(1)));
-	loop_timer_start(loop_self(), &rb->timer, due_ns);
+	loop_timer_start(loop_self(), &rb->timer, max_u64(due_ns, loop_now_ns(loop_self())));
 }
 
 static void window_done(struct raid_copy *copy)
 {
-	struct raid_rebuild *rb = container_of(copy, struct raid_rebuild, copy);
+	struct window *w = container_of(copy, struct window, copy);
+	struct raid_rebuild *rb = w->rebuild;
 
-	if (copy->status != 0 && !rb->stopping) {
+	w->busy = false;
+	rb->busy--;
+	if (copy->status == 0)
+		rb->copied_blocks += copy->num_blocks;
+	else if (!rb->stopping) {
 		rb->stopping = true;
 		str_copy(rb->why, sizeof(rb->why),
 		        copy->target_failed ? "its target can't be written"
 		                            : "no other member can be read there");
-	} else if (copy->status == 0) {
-		rb->next_block += copy->num_blocks;
 	}
-	go_on(rb);
+	step_at(rb, 0);
+}
+
+static bool start_window(struct raid_rebuild *rb, uint64_t num_blocks)
+{
+	uint32_t block_bytes = rb->raid->block_bytes;
+	uint64_t bytes = num_blocks * block_bytes;
+	struct window *w = rb->windows;
+
+	while (w->busy)
+		w++;
+	if (bytes > w->buf_bytes) {
+		free(w->copy.buf);
+		w->copy.buf = try_alloc_aligned(4096, align_up_u64(bytes, 4096));
+		w->buf_bytes = w->copy.buf ? bytes : 0;
+	}
+	if (!w->copy.buf)
+		return false;
+	w->busy = true;
+	rb->busy++;
+	w->rebuild = rb;
+	w->copy.raid = rb->raid;
+	w->copy.slot = rb->slot;
+	w->copy.done = window_done;
+	w->copy.offset_blocks = rb->next_block;
+	w->copy.num_blocks = num_blocks;
+	rb->next_block += num_blocks;
+	raid_copy_start(&w->copy);
+	return true;
+}
+
+/* As many windows as may be; each takes its share of the allowed bandwidth. */
+static void start_windows(struct raid_rebuild *rb, uint64_t total)
+{
+	struct raid *raid = rb->raid;
+	uint64_t now_ns = loop_now_ns(loop_self());
+	uint64_t window = max_u64(raid_options.window_kb * KIB(1) / raid->block_bytes, 1);
+	uint64_t limit_bytes = raid_options.bandwidth_mb * MIB(1);
+
+	while (rb->busy < WINDOWS && rb->next_block < total) {
+		uint64_t n = min_u64(window, total - rb->next_block);
+
+		if (limit_bytes && now_ns < rb->next_due_ns) {
+			step_at(rb, rb->next_due_ns);
+			return;
+		}
+		if (!start_window(rb, n)) {
+			str_copy(rb->why, sizeof(rb->why), "there is no memory for a window");
+			rb->stopping = true;
+			step_at(rb, 0);
+			return;
+		}
+		if (limit_bytes)
+			rb->next_due_ns =
+			        now_ns + n * raid->block_bytes * NSEC_PER_SEC / limit_bytes;
+	}
 }
 
 static void step(struct raid_rebuild *rb)
@@ -164,33 +230,20 @@ static void step(struct raid_rebuild *rb)
 	struct raid *raid = rb->raid;
 	uint64_t total = raid->bdev->geometry.num_blocks;
 
+	if (rb->flushing || (rb->stopping && rb->busy > 0))
+		return;
 	if (rb->stopping) {
 		failed(rb);
 		return;
 	}
-	if (rb->paused) {
-		rb->resting = true;
+	if (rb->paused)
 		return;
-	}
-	if (rb->next_block >= total) {
-		bio_init(&rb->flush, BIO_FLUSH, NULL, 0, 0, flushed, NULL);
-		bio_submit_bdev(raid->slots[rb->slot].bdev, &rb->flush, 0);
+	start_windows(rb, total);
+	if (rb->busy > 0 || rb->next_block < total || rb->stopping)
 		return;
-	}
-	rb->window_begun_ns = loop_now_ns(loop_self());
-	rb->copy.offset_blocks = rb->next_block;
-	rb->copy.num_blocks =
-	        min_u64(max_u64(raid_options.window_kb * KIB(1) / raid->block_bytes, 1),
-	                total - rb->next_block);
-	free(rb->copy.buf);
-	rb->copy.buf = try_alloc_aligned(
-	        4096, align_up_u64(rb->copy.num_blocks * raid->block_bytes, 4096));
-	if (!rb->copy.buf) {
-		str_copy(rb->why, sizeof(rb->why), "there is no memory for a window");
-		failed(rb);
-		return;
-	}
-	raid_copy_start(&rb->copy);
+	rb->flushing = true;
+	bio_init(&rb->flush, BIO_FLUSH, NULL, 0, 0, flushed, NULL);
+	bio_submit_bdev(raid->slots[rb->slot].bdev, &rb->flush, 0);
 }
 
 /* ---- the beginning ---- */
@@ -213,14 +266,11 @@ static void begin_next(struct raid *raid)
 	rb->slot = slot;
 	rb->timer.fire = timer_fired;
 	rb->begun_ns = loop_now_ns(loop_self());
-	rb->copy.raid = raid;
-	rb->copy.slot = slot;
-	rb->copy.done = window_done;
 	log_notice("raid", "'%s': rebuilding '%s'", raid->name, raid->slots[slot].name);
 	bdev_event_raise("raid_rebuild_started", raid->name,
 	        json_pack("{s:s, s:I}", "target", raid->slots[slot].name, "num_blocks",
 	                (json_int_t)raid->bdev->geometry.num_blocks));
-	go_on(rb);
+	step_at(rb, 0);
 }
 
 void raid_rebuild_start(struct raid *raid, unsigned index)
@@ -238,21 +288,12 @@ void raid_rebuild_start(struct raid *raid, unsigned index)
 
 /* ---- from outside ---- */
 
-/* If it isn't in the middle of a window, its next step is now. */
-static void hurry(struct raid_rebuild *rb)
-{
-	if (!rb->resting && !loop_timer_active(&rb->timer))
-		return;
-	rb->resting = false;
-	loop_timer_start(loop_self(), &rb->timer, loop_now_ns(loop_self()));
-}
-
 static void stop(struct raid_rebuild *rb, const char *why)
 {
 	if (!rb->stopping)
 		str_copy(rb->why, sizeof(rb->why), why);
 	rb->stopping = true;
-	hurry(rb);
+	step_at(rb, 0);
 }
 
 void raid_rebuild_stop(struct raid *raid, unsigned slot)
@@ -278,7 +319,7 @@ int raid_rebuild_control(struct raid *raid, enum raid_process_action action, str
 	} else if (action == RAID_RESUME && rb->paused) {
 		rb->paused = false;
 		rb->paused_ns += now_ns - rb->pause_begun_ns;
-		hurry(rb);
+		step_at(rb, 0);
 	}
 	return 0;
 }
@@ -292,9 +333,9 @@ bool raid_rebuild_progress(const struct raid *raid, struct raid_progress *out)
 		return false;
 	until_ns = rb->paused ? rb->pause_begun_ns : loop_now_ns(loop_self());
 	ns = until_ns - rb->begun_ns - rb->paused_ns;
-	bytes = rb->next_block * raid->block_bytes;
+	bytes = rb->copied_blocks * raid->block_bytes;
 	*out = (struct raid_progress){.slot = rb->slot,
-	        .blocks = rb->next_block,
+	        .blocks = rb->copied_blocks,
 	        .total_blocks = raid->bdev->geometry.num_blocks,
 	        .paused = rb->paused};
 	out->bytes_per_s = ns ? (uint64_t)((double)bytes * (double)NSEC_PER_SEC / (double)ns) : 0;
