@@ -204,6 +204,23 @@ static void test_shape(void **state)
 	assert_int_equal(bdev_blocks_of("R"), 2 * BLOCKS);
 }
 
+/* The name is free when the last of the old one is gone. */
+static void make_again(const char *name)
+{
+	bool there = false;
+
+	for (unsigned i = 0; i < 5000 && !there; i++) {
+		json_t *reply = inproc_call("bdev_malloc_create",
+		        "{'name': '%s', 'num_blocks': %llu, 'block_size': 512}", name, BLOCKS);
+
+		there = json_object_get(reply, "result") != NULL;
+		json_decref(reply);
+		if (!there)
+			usleep(1000);
+	}
+	assert_true(there);
+}
+
 static void test_members_come_later(void **state)
 {
 	(void)state;
@@ -237,7 +254,7 @@ static void test_members_come_later(void **state)
 	/* Its place is kept for it. */
 	inproc_error(-EINVAL, "no free place", "bdev_raid_add_base_bdev",
 	        "{'raid_bdev': 'S', 'base_bdev': 'm3'}");
-	inproc_ok("bdev_malloc_create", "{'name': 'm2', 'num_blocks': 8192, 'block_size': 512}");
+	make_again("m2");
 	inproc_ok("bdev_wait_for_examine", NULL);
 	expect_raid("S", "configuring", 1, 2);
 	inproc_ok("bdev_raid_start", "{'name': 'S'}");
