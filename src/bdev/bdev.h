@@ -179,6 +179,10 @@ struct bdev_module {
 	json_t *(*save)(const struct bdev *bdev);
 	/* The same for options of the module as a whole, written before its bdevs. */
 	json_t *(*save_module)(void);
+	/* Creations that the module keeps by itself until their base appears, beside those that
+	 * bdev_for_each_waiting knows: calls fn for each. For those who look only. */
+	void (*for_each_waiting)(
+	        void (*fn)(void *arg, const char *name, const char *missing), void *arg);
 	/* The core stops and all bdevs are gone: forget what the module keeps beside them. */
 	void (*stop)(void);
 	/* What a user might call to create such a bdev, as save writes it: for the tests that loop
@@ -306,7 +310,9 @@ struct bdev_spec {
 	 * fails or is cancelled. From the call of bdev_create on it belongs to the core. */
 	void (*free_params)(const struct bdev_module *module, void *params);
 	uint64_t own_blocks;
-	bool wait_for_bases; /* absent bases: succeed now, create when they appear */
+	bool wait_for_bases;     /* absent bases: succeed now, create when they appear */
+	uint64_t hold_at_blocks; /* policy hold from the start: the most that it is then held at;
+	                            0: follow */
 	bool without_absent; /* absent bases: create without them (at least one is there); each is
 	                        offered by base_returned when it appears */
 	const char *method;  /* for save: the create method; NULL: generated name */
@@ -448,6 +454,10 @@ int bdev_set_policy(struct bdev *bdev, enum bdev_policy policy, struct err *err)
  * size again although the base has grown meanwhile. Giving up blocks is a shrink; when a holder
  * refuses it, the present size is held. -EALREADY when it is held already. */
 int bdev_hold_at(struct bdev *bdev, uint64_t num_blocks, struct err *err);
+/* The policy that a waiting creation will have: with BDEV_HOLD it appears with num_blocks, or with
+ * less if there is no more. -ENODEV if there is none of that name; -EINVAL to hold it at 0. */
+int bdev_waiting_set_policy(
+        const char *name, enum bdev_policy policy, uint64_t num_blocks, struct err *err);
 enum bdev_policy bdev_get_policy(const struct bdev *bdev);
 
 struct resize_layer {

@@ -52,6 +52,13 @@ static json_t *save_spec(const struct bdev_spec *spec, const char *name, const u
 	        spec->module, spec->method, name, uuid, spec->bases, spec->num_bases, spec->params);
 }
 
+static void save_hold(json_t *list, const char *name, uint64_t num_blocks)
+{
+	append(list, "bdev_set_resize_policy",
+	        json_pack("{s:s, s:s, s:I}", "name", name, "policy", "hold", "num_blocks",
+	                (json_int_t)num_blocks));
+}
+
 static void save_bdev(json_t *list, const struct bdev *bdev)
 {
 	const json_t *histogram = json_object_get(histograms, bdev->name);
@@ -61,11 +68,8 @@ static void save_bdev(json_t *list, const struct bdev *bdev)
 	else
 		append_all(list, save_spec(bdev_get_spec(bdev), bdev->name, bdev->uuid));
 	if (bdev_get_policy(bdev) == BDEV_HOLD)
-		append(list, "bdev_set_resize_policy",
-		        json_pack("{s:s, s:s, s:I}", "name", bdev->name, "policy", "hold",
-		                "num_blocks",
-		                (json_int_t)(bdev->held_blocks ? bdev->held_blocks
-		                                               : bdev->geometry.num_blocks)));
+		save_hold(list, bdev->name,
+		        bdev->held_blocks ? bdev->held_blocks : bdev->geometry.num_blocks);
 	if (histogram)
 		append(list, "bdev_enable_histogram", json_deep_copy(histogram));
 }
@@ -75,8 +79,11 @@ static void save_bdev(json_t *list, const struct bdev *bdev)
 static void save_waiting(void *arg, const struct bdev_spec *spec, const char *missing)
 {
 	(void)missing;
-	if (!spec->module->save)
-		append_all(arg, save_spec(spec, spec->name, spec->uuid));
+	if (spec->module->save)
+		return;
+	append_all(arg, save_spec(spec, spec->name, spec->uuid));
+	if (spec->hold_at_blocks)
+		save_hold(arg, spec->name, spec->hold_at_blocks);
 }
 
 static json_t *save(void)

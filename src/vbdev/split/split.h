@@ -54,6 +54,8 @@ void split_drop(struct split *split);
 void split_make_parts(struct split *split, struct bdev *base, struct bdev_done done);
 void split_part_gone(struct bdev *bdev);
 void split_examine(struct bdev *bdev, struct bdev_done done);
+void split_for_each_waiting(
+        void (*fn)(void *arg, const char *name, const char *missing), void *arg);
 json_t *split_save_module(void);
 void split_stop(void);
 

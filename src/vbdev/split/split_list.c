@@ -238,6 +238,22 @@ void split_examine(struct bdev *bdev, struct bdev_done done)
 		bdev_done_call(done, NULL);
 }
 
+/* ---- waiting ----------------------------------------------------------------------------------
+ */
+
+void split_for_each_waiting(void (*fn)(void *arg, const char *name, const char *missing), void *arg)
+{
+	const struct split *split;
+
+	list_for_each (split, &splits, link) {
+		for (uint32_t i = 0; i < split->count && !bdev_find(split->base_name); i++) {
+			autofree char *name = xasprintf("%sp%u", split->base_name, i);
+
+			fn(arg, name, split->base_name);
+		}
+	}
+}
+
 /* ---- save -------------------------------------------------------------------------------------
  */
 

@@ -213,14 +213,34 @@ static void test_base_that_shrank(void **state)
 	disk_close(lost);
 }
 
+/* The tree names the parts of 'later' that wait for it. */
+static void expect_waiting(size_t count)
+{
+	json_t *tree = inproc_result("bdev_get_tree", NULL), *part;
+	const json_t *waiting = json_object_get(tree, "waiting");
+	size_t i;
+
+	assert_int_equal(json_array_size(waiting), count);
+	json_array_foreach (waiting, i, part) {
+		autofree char *name = xasprintf("laterp%zu", i);
+
+		assert_string_equal(json_string_value(json_object_get(part, "name")), name);
+		assert_string_equal(json_string_value(json_object_get(part, "module")), "split");
+		assert_string_equal(json_string_value(json_object_get(part, "missing")), "later");
+	}
+	json_decref(tree);
+}
+
 static void test_waits_for_its_base(void **state)
 {
 	(void)state;
 	split("later", 2, 0, 0);
+	expect_waiting(2);
 	expect_saved("bdev_split_create",
 	        "{'base_bdev': 'later', 'split_count': 2, 'split_size_mb': 0}");
 	create_base("later", 100);
 	inproc_ok("bdev_wait_for_examine", NULL);
+	expect_waiting(0);
 	expect_blocks("laterp0", 50);
 	expect_blocks("laterp1", 50);
 	write_mark("laterp1", 0, 1);
