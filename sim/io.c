@@ -335,6 +335,9 @@ static void submit(struct slot *s, struct top *top)
 	s->loop = loop;
 	s->issued_ns = sim->now_ns;
 	s->size_at_start = bdev_num_blocks(top->bdev);
+	/* The bdev has grown and its holder has not been told yet: what is written there counts. */
+	if (s->size_at_start * top->block_sectors > top->model->sectors)
+		model_resize(top->model, s->size_at_start * top->block_sectors);
 	s->floor_blocks = top->model->floor_sectors / top->block_sectors;
 	s->reads =
 	        s->bio.op == BIO_READ || s->bio.op == BIO_COMPARE || s->bio.op == BIO_BLOCK_STATUS;

@@ -20,7 +20,7 @@
 
 #define DEFAULT_SOCKET "/var/tmp/spdk.sock"
 #define DEFAULT_DATA_LOOPS_MAX 4
-#define DEFAULT_SPIN_US 20
+#define DEFAULT_SPIN_US 0
 #define SPIN_US_MAX 1000000
 
 struct options {
@@ -71,7 +71,7 @@ static const char help[] =
         "      --rpcs-allowed LIST     only these methods, separated by commas\n"
         "  -m, --cpumask MASK          one data loop on each of these CPUs: 0x3 or [0,2-3]\n"
         "                              (default: one for each CPU, at most 4, not pinned)\n"
-        "      --spin-us N             how long an idle loop polls before it sleeps (20)\n"
+        "      --spin-us N             how long an idle loop polls before it sleeps (0)\n"
         "  -L, --print-level LEVEL     ERROR, WARNING, NOTICE, INFO or DEBUG (NOTICE)\n"
         "      --dump-rpc-docs         write the reference of all methods as Markdown\n"
         "      --dump-rpc-json         write the tables of all methods as JSON\n"

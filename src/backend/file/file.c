@@ -63,6 +63,8 @@ static json_t *saved(const struct bdev *bdev, json_t *params, uint32_t block_siz
 	if (block_size)
 		json_object_set_new(params, "block_size", json_integer(block_size));
 	json_object_set_new(params, "filename", json_string(p->filename));
+	if (!p->direct)
+		json_object_set_new(params, "direct", json_false());
 	json_object_set_new(params, "uuid", json_string(uuid));
 	return json_pack("[{s:s, s:o}]", "method", method, "params", params);
 }
@@ -112,9 +114,18 @@ static json_t *uring_example(const struct bdev_example *wanted)
 		                "needs one"                                                        \
 	}
 
+#define DIRECT_PARAM                                                                               \
+	{                                                                                          \
+		PARAM(struct file_params, direct, PARAM_BOOL),                                     \
+		        .def = true,                                                               \
+		        .help = "past the page cache, where the file can; false: through it, "     \
+		                "durable after a flush all the same"                               \
+	}
+
 static const struct param aio_params[] = {
         FILENAME_PARAM,
         BLOCK_SIZE_PARAM,
+        DIRECT_PARAM,
         {PARAM(struct file_params, readonly, PARAM_BOOL),
                 .help = "refuse writes, and open the file read-only"},
         {PARAM(struct file_params, fallocate, PARAM_BOOL),
@@ -128,6 +139,7 @@ static const struct param aio_params[] = {
 static const struct param uring_params[] = {
         FILENAME_PARAM,
         BLOCK_SIZE_PARAM,
+        DIRECT_PARAM,
         {0},
 };
 

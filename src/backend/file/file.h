@@ -21,6 +21,7 @@ struct file_params {
 	bool block_size_given;
 	bool readonly;
 	bool fallocate, nowait; /* accepted and saved */
+	bool direct;            /* past the page cache, where the file can */
 };
 
 struct file_bdev {

@@ -169,7 +169,7 @@ void file_create(struct bdev *bdev, struct bdev_done done)
 	f->bdev = bdev;
 	f->done = done;
 	list_init(&f->link);
-	start_open(f, true, opened);
+	start_open(f, f->params.direct, opened);
 }
 
 /* ---- close ------------------------------------------------------------------------------------

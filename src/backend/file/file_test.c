@@ -374,6 +374,27 @@ static void test_read_only(void **state)
 	expect_saved("bdev_aio_create", saved);
 }
 
+static void test_through_the_page_cache(void **state)
+{
+	struct disk *disk;
+	uint8_t data[BLOCK], found[BLOCK];
+
+	(void)state;
+	inproc_ok("bdev_uring_create",
+	        "{'name': 'f', 'filename': '%s', 'block_size': 512, 'direct': false}", path);
+	autofree char *saved = xasprintf(
+	        "{'name': 'f', 'filename': '%s', 'block_size': 512, 'direct': false}", path);
+
+	expect_saved("bdev_uring_create", saved);
+	disk = disk_open("f", true);
+	memset(data, 0x5a, sizeof(data));
+	assert_int_equal(disk_write(disk, 3, 1, data), 0);
+	assert_int_equal(disk_do(disk, 1, BIO_FLUSH, 0, 0, 0, NULL), 0);
+	assert_int_equal(disk_read(disk, 3, 1, found), 0);
+	assert_memory_equal(data, found, 512);
+	disk_close(disk);
+}
+
 static void test_create_errors(void **state)
 {
 	(void)state;
@@ -430,6 +451,7 @@ int main(void)
 	        cmocka_unit_test_setup_teardown(test_cut_short, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_resize, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_read_only, setup, teardown),
+	        cmocka_unit_test_setup_teardown(test_through_the_page_cache, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_create_errors, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_shown_and_saved, setup, teardown),
 	};
