@@ -1,5 +1,6 @@
 /* The split module: where parts lie, and what becomes of them when the base changes. */
 #include <errno.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -270,6 +271,32 @@ static void test_restored_after_growth(void **state)
 	expect_blocks("mp2", 3000);
 }
 
+static void *create_in_vain(void *arg)
+{
+	(void)arg;
+	for (unsigned i = 0; i < 200; i++)
+		json_decref(inproc_call("bdev_split_create", "{'base_bdev': 'm', 'split_count': 8, "
+		                                             "'split_size_mb': 0}"));
+	return NULL;
+}
+
+/* Deleted while a creation that has failed takes its parts back. */
+static void test_deleted_while_it_fails(void **state)
+{
+	pthread_t other;
+
+	(void)state;
+	create_base("m", 3000);
+	create_base("mp7", 100); /* the name that the last part would have */
+	assert_int_equal(pthread_create(&other, NULL, create_in_vain, NULL), 0);
+	for (unsigned i = 0; i < 400; i++)
+		json_decref(inproc_call("bdev_split_delete", "{'base_bdev': 'm'}"));
+	assert_int_equal(pthread_join(other, NULL), 0);
+	assert_false(bdev_exists("mp0"));
+	inproc_ok("bdev_malloc_delete", "{'name': 'mp7'}");
+	split("m", 3, 0, 3);
+}
+
 static void test_refusals(void **state)
 {
 	(void)state;
@@ -305,6 +332,7 @@ int main(void)
 	        cmocka_unit_test_setup_teardown(test_base_that_shrank, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_waits_for_its_base, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_restored_after_growth, setup, teardown),
+	        cmocka_unit_test_setup_teardown(test_deleted_while_it_fails, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_refusals, setup, teardown),
 	};
 
