@@ -381,6 +381,9 @@ bool bdev_is_claimed(const struct bdev *bdev);
 /* Parents standing on it; NULL past the last. */
 struct bdev *bdev_parent(const struct bdev *bdev, unsigned i);
 
+#define BDEV_STEP_TIMEOUT_MS 10000 /* the defaults */
+#define BDEV_STAT_INTERVAL_MS 1000
+
 struct bdev_options {
 	uint32_t bio_pool_size; /* children per loop and rank */
 	bool auto_examine;

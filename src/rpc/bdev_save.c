@@ -36,13 +36,17 @@ static void append_all(json_t *list, json_t *entries)
 static void save_options(json_t *list)
 {
 	const struct bdev_options *o = bdev_options();
-	json_t *params = json_pack("{s:I, s:I, s:b, s:I, s:I, s:I, s:I}", "bdev_io_pool_size",
+	json_t *params = json_pack("{s:I, s:I, s:b, s:I, s:I}", "bdev_io_pool_size",
 	        (json_int_t)o->saved_values[0], "bdev_io_cache_size",
 	        (json_int_t)o->saved_values[1], "bdev_auto_examine", (int)o->auto_examine,
 	        "iobuf_small_cache_size", (json_int_t)o->saved_values[2], "iobuf_large_cache_size",
-	        (json_int_t)o->saved_values[3], "step_timeout_ms", (json_int_t)o->step_timeout_ms,
-	        "stat_interval_ms", (json_int_t)o->stat_interval_ms);
+	        (json_int_t)o->saved_values[3]);
 
+	/* The reference does not know these, and refuses what it does not know. */
+	if (o->step_timeout_ms != BDEV_STEP_TIMEOUT_MS)
+		json_object_set_new(params, "step_timeout_ms", json_integer(o->step_timeout_ms));
+	if (o->stat_interval_ms != BDEV_STAT_INTERVAL_MS)
+		json_object_set_new(params, "stat_interval_ms", json_integer(o->stat_interval_ms));
 	append(list, "bdev_set_options", params);
 }
 
