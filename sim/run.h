@@ -28,8 +28,9 @@ enum sim_claims {
 	SIM_REDUNDANT = 1 << 4, /* serves on with its bases' faults; see tolerates */
 	SIM_RELAID =
 	        1 << 6, /* created again over a base of another size, its data lies elsewhere */
-	SIM_WATCHES = 1 << 7,    /* notices when its file changes size from outside */
-	SIM_SELF_FOUND = 1 << 5, /* comes back by itself (examine) after a restart */
+	SIM_WATCHES = 1 << 7,       /* notices when its file changes size from outside */
+	SIM_FORGETS_GROWN = 1 << 8, /* what a growth brings reads as zeroes only until a restart */
+	SIM_SELF_FOUND = 1 << 5,    /* comes back by itself (examine) after a restart */
 };
 
 /* What setup may choose from. */
@@ -238,7 +239,8 @@ enum model_kept stack_kept(const struct bdev *bdev);
 bool stack_fails(const struct bdev *bdev);
 bool stack_faulty(const struct bdev *bdev);
 bool stack_repeatable(const struct bdev *bdev);
-bool stack_relaid(const struct bdev *bdev);
+/* It, or something that it stands on, has this claim. */
+bool stack_any_claims(const struct bdev *bdev, unsigned claim);
 /* Whether any disk of the run has failed so far. */
 bool sim_any_fault(void);
 bool stack_fresh(const struct bdev *bdev);

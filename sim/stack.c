@@ -137,6 +137,14 @@ static struct run_node *draw_backend(struct rng *rng)
 	              : NULL;
 }
 
+/* Those that can't keep the rules of zones refuse a zoned base. */
+static bool takes_zones(const struct sim_module *m, const struct bdev *base)
+{
+	const struct bdev_module *module = bdev_module_find(m->name);
+
+	return !base->geometry.zone_blocks || !module->submit || module->keeps_zones;
+}
+
 struct run_node *stack_draw_node(struct rng *rng, const struct bdev *base)
 {
 	const struct sim_module *module = draw_module(rng, false);
@@ -144,7 +152,7 @@ struct run_node *stack_draw_node(struct rng *rng, const struct bdev *base)
 
 	if (!base)
 		return draw_backend(rng);
-	if (!module || module->bases_min > 1)
+	if (!module || module->bases_min > 1 || !takes_zones(module, base))
 		return NULL;
 	names[0] = base->name;
 	return stack_make_node(
@@ -457,13 +465,18 @@ enum model_kept stack_kept(const struct bdev *bdev)
 	return kept;
 }
 
-bool stack_fails(const struct bdev *bdev)
+bool stack_any_claims(const struct bdev *bdev, unsigned claim)
 {
-	bool fails = stack_claims(bdev) & SIM_FAILS;
+	bool any = stack_claims(bdev) & claim;
 
 	for (unsigned i = 0; i < bdev->num_bases; i++)
-		fails |= bdev->bases[i] && stack_fails(bdev->bases[i]);
-	return fails;
+		any |= bdev->bases[i] && stack_any_claims(bdev->bases[i], claim);
+	return any;
+}
+
+bool stack_fails(const struct bdev *bdev)
+{
+	return stack_any_claims(bdev, SIM_FAILS);
 }
 
 bool stack_faulty(const struct bdev *bdev)
@@ -489,15 +502,6 @@ bool stack_repeatable(const struct bdev *bdev)
 	for (unsigned i = 0; i < bdev->num_bases; i++)
 		repeatable &= !bdev->bases[i] || stack_repeatable(bdev->bases[i]);
 	return repeatable;
-}
-
-bool stack_relaid(const struct bdev *bdev)
-{
-	bool relaid = stack_claims(bdev) & SIM_RELAID;
-
-	for (unsigned i = 0; i < bdev->num_bases; i++)
-		relaid |= bdev->bases[i] && stack_relaid(bdev->bases[i]);
-	return relaid;
 }
 
 bool stack_fresh(const struct bdev *bdev)

@@ -63,6 +63,9 @@ struct bdev_geometry {
 	uint32_t preferred_write_granularity_blocks, preferred_write_alignment_blocks;
 	uint32_t optimal_write_blocks;
 	uint32_t preferred_unmap_granularity_blocks, preferred_unmap_alignment_blocks;
+	uint64_t zone_blocks; /* of a zone: a power of two. 0: not zoned, see bio.h */
+	uint32_t max_open_zones, max_active_zones; /* 0: any number */
+	uint32_t optimal_open_zones;               /* advice */
 	char why[BDEV_WHY_MAX]; /* why num_blocks is what it is: "limited by Disk2; 400 GiB of Disk0
 	                           unused" */
 };
@@ -121,6 +124,8 @@ struct bdev_module {
 	                               a zero entry */
 	size_t loop_state_bytes;    /* zeroed state per loop, see bdev_loop_state */
 	bool splits;                /* uses bio_split_*: a new frame stack begins below */
+	bool keeps_zones; /* its submit hands zone operations down as they are; without, no base
+	                     of one that has a submit may be zoned */
 	bool shares_base; /* several bdevs of this module may stand on one base, each on its
 	                     own part of it (split, gpt, volumes); others still may not */
 	/* Methods beside the generated ones; one with a generated one's name takes its place. */
