@@ -81,6 +81,7 @@ struct raid *raid_new(const char *name, const struct raid_level *level, unsigned
 		list_init(&raid->slots[i].leaving);
 	}
 	raid_suspects_init(raid);
+	list_init(&raid->start_waiters);
 	list_init(&raid->link);
 	list_push_back(&raids, &raid->link);
 	return raid;
@@ -120,6 +121,7 @@ void raid_unhold(struct raid *raid)
 	BELLOWS_ASSERT(raid->busy > 0);
 	if (--raid->busy > 0 || raid->state != RAID_DELETING)
 		return;
+	BELLOWS_ASSERT(list_empty(&raid->start_waiters));
 	loop_timer_stop(loop_self(), &raid->wait);
 	list_remove(&raid->link);
 	raid_store_free(raid);
@@ -349,7 +351,8 @@ static json_t *save_module(void)
 	json_array_append_new(calls,
 	        json_pack("{s:s, s:o}", "method", "bdev_raid_set_options", "params", options));
 	list_for_each (raid, &raids, link) {
-		bool asked_for = raid->state == RAID_CONFIGURING || raid->state == RAID_OFFLINE;
+		bool asked_for = raid->state == RAID_CONFIGURING || raid->state == RAID_STARTING ||
+		                 raid->state == RAID_OFFLINE;
 
 		if (asked_for && !raid->sb_valid) {
 			json_t *call = raid_save_call(raid);
@@ -361,6 +364,21 @@ static json_t *save_module(void)
 		}
 	}
 	return calls;
+}
+
+static void for_each_waiting(
+        void (*fn)(void *arg, const char *name, const char *missing), void *arg)
+{
+	const struct raid *raid;
+
+	list_for_each (raid, &raids, link) {
+		char missing[200];
+
+		if (raid->state != RAID_CONFIGURING && raid->state != RAID_OFFLINE)
+			continue;
+		raid_missing_text(raid, missing, sizeof(missing));
+		fn(arg, raid->name, missing);
+	}
 }
 
 static json_t *example(const struct bdev_example *wanted)
@@ -519,6 +537,7 @@ struct bdev_module raid_module = {
         .describe = describe,
         .save = save,
         .save_module = save_module,
+        .for_each_waiting = for_each_waiting,
         .stop = stop,
         .example = example,
 };

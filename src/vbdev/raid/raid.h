@@ -107,6 +107,7 @@ struct raid {
 	struct raid_rebuild *rebuild;
 	struct loop_timer wait;     /* for members, before a degraded start */
 	struct bdev_done started;   /* who waits for the bdev */
+	struct list start_waiters;  /* the same, examinations */
 	struct bdev_done deleted;   /* who waits for its end */
 	struct bdev_done destroyed; /* who waits for raid_settle */
 	bool hopping;

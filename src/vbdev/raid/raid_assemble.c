@@ -83,13 +83,50 @@ static int check_offsets(const struct raid_sb *sb, struct err *err)
 /* ---- starting ---------------------------------------------------------------------------------
  */
 
+/* Who examined a member that made it start. */
+struct start_waiter {
+	struct list link;
+	struct bdev_done done;
+};
+
 static void answer_start(struct raid *raid, const struct err *err)
 {
 	struct bdev_done started = raid->started;
+	struct list waiters = LIST_INIT(waiters);
 
 	raid->started.fn = NULL;
+	list_splice_back(&waiters, &raid->start_waiters);
 	if (started.fn)
 		bdev_done_call(started, err);
+	while (!list_empty(&waiters)) {
+		struct start_waiter *w =
+		        list_entry(list_pop_front(&waiters), struct start_waiter, link);
+		struct bdev_done done = w->done;
+
+		free(w);
+		bdev_done_call(done, NULL);
+	}
+}
+
+/* An examination is over when what it has led to is there. */
+static void answer_when_started(const struct bdev *member, struct bdev_done done)
+{
+	struct raid *raid;
+
+	list_for_each (raid, &raids, link) {
+		for (unsigned i = 0; raid->state == RAID_STARTING && i < raid->num_slots; i++) {
+			struct start_waiter *w;
+
+			if (raid->slots[i].bdev != member)
+				continue;
+			w = xcalloc(1, sizeof(*w));
+			w->done = done;
+			list_init(&w->link);
+			list_push_back(&raid->start_waiters, &w->link);
+			return;
+		}
+	}
+	bdev_done_call(done, NULL);
 }
 
 static void offer_again(struct raid *raid);
@@ -477,7 +514,7 @@ static void examined(void *arg, const struct raid_sb_read *read)
 	if (bdev && bdev == e->bdev && bdev->state == BDEV_ONLINE && !bdev_is_claimed(bdev))
 		raid_offer(bdev, read);
 	if (e->done.fn)
-		bdev_done_call(e->done, NULL);
+		answer_when_started(e->bdev, e->done);
 	free(e);
 }
 
