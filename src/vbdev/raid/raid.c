@@ -280,20 +280,19 @@ static json_t *describe(const struct bdev *bdev)
 /* ---- what is saved ----------------------------------------------------------------------------
  */
 
+/* Nothing lies behind the last one. */
 static void save_starts(const struct raid *raid, json_t *params)
 {
 	json_t *list = json_array();
+	unsigned shift = raid->io.strip_shift;
 	bool moved = false;
 
-	for (unsigned i = 0; i < raid->num_slots; i++) {
+	for (unsigned i = 0; i + 1 < raid->num_slots; i++) {
 		const struct raid_slot *slot = &raid->slots[i];
 
 		json_array_append_new(list, json_integer((json_int_t)slot->data_blocks));
-		if (slot->bdev && i + 1 < raid->num_slots &&
-		        slot->bdev->geometry.num_blocks >> raid->io.strip_shift
-		                                                   << raid->io.strip_shift !=
-		                slot->data_blocks)
-			moved = true;
+		moved |= slot->bdev &&
+		         slot->bdev->geometry.num_blocks >> shift << shift != slot->data_blocks;
 	}
 	if (moved)
 		json_object_set(params, "base_data_blocks", list);
@@ -531,6 +530,7 @@ struct bdev_module raid_module = {
         .online = online,
         .destroy = destroy,
         .persist = raid_persist,
+        .resized = raid_resized,
         .base_lost = raid_base_lost,
         .base_returned = raid_base_returned,
         .examine = raid_examine,

@@ -207,7 +207,9 @@ void raid_members_take_handles(struct raid *raid);
 /* ---- raid_assemble.c: from members to an array ------------------------------------------------
  */
 
-void raid_examine(struct bdev *bdev, struct bdev_done done);
+/* It may be rebuilt into its slot, or an error with the reason. Online only. */
+int raid_check_rejoin(struct raid *raid, const struct bdev *bdev, const struct raid_sb *sb,
+        unsigned *slot, struct err *err);
 /* Starts it when all members are there, or lets the time run. */
 void raid_consider(struct raid *raid);
 /* Creates the bdev. */
@@ -220,6 +222,14 @@ void raid_delete(struct raid *raid, bool clear_sb, struct bdev_done done);
 void raid_clear_superblocks(struct raid *raid, struct bdev_done done);
 /* Frees a slot and lets the array, which can't be without it, go offline. */
 void raid_go_offline(struct raid *raid, const char *why);
+
+/* ---- raid_examine.c ---------------------------------------------------------------------------
+ */
+
+/* done: what it has led to is there. */
+void raid_examine(struct bdev *bdev, struct bdev_done done);
+/* The array has started, or can't: answers them. */
+void raid_end_examinations(struct raid *raid);
 
 /* ---- raid_store.c: the superblock on all members ----------------------------------------------
  */
@@ -314,6 +324,7 @@ void raid_lay_out(struct raid *raid);
 int raid_geometry(const struct bdev *bdev, const struct bdev_geometry_in *in,
         struct bdev_geometry *out, struct err *err);
 void raid_persist(struct bdev *bdev, const struct bdev_geometry *planned, struct bdev_done done);
+void raid_resized(struct bdev *bdev, uint64_t old_blocks);
 
 void raid_submit(struct bio *bio);
 /* To every member, in rounds of BIO_SPLIT_MAX: for operations without a range. */
