@@ -44,7 +44,7 @@ static void released(void *arg)
 
 	const struct bdev *bdev = bdev_find(c->name);
 
-	c->node = !bdev || bdev_is_claimed(bdev) ? NULL : stack_draw_node(&c->rng, bdev);
+	c->node = !bdev || bdev_is_claimed(bdev) ? NULL : stack_draw_node(&c->rng, bdev, NULL);
 	if (!c->node) {
 		io_rescan();
 		ctl_end(c);

@@ -57,8 +57,6 @@ void sim_file_remove(struct sim_file *f)
 	struct sim_file keep = *f;
 	uint64_t sectors = div_round_up_u64(f->touched_bytes, SIM_SECTOR_BYTES);
 
-	if (!f->used)
-		return;
 	memset(f->current, 0, f->touched_bytes);
 	memset(f->stable, 0, f->touched_bytes);
 	memset(f->sectors, 0, sectors);

@@ -217,9 +217,16 @@ static const struct sim_client client = {.turn = client_turn, .next_ns = client_
 
 static void built(void)
 {
+	if (run->misplaced) {
+		misplace_check();
+		life.phase = LIFE_CLOSING;
+		return;
+	}
 	stack_check_kept_sizes();
 	io_rescan();
 	stack_check(true);
+	for (unsigned i = 0; i < RUN_NODES_MAX; i++)
+		run->nodes[i].label_lives += run->nodes[i].state == NODE_UP;
 	if (run->life_started)
 		io_verify_start();
 	run->life_started = true;

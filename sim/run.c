@@ -58,6 +58,7 @@ void runner_reset(uint64_t seed, const struct run_given *given)
 	sim_world_reset(seed);
 	sim->tracing = tracing;
 	models_reset();
+	misplace_reset();
 	memset(run->nodes, 0, sizeof(run->nodes));
 	run->given = *given;
 	run->data_loops = (unsigned)rng_range(&rng, 1, 4);
@@ -171,6 +172,33 @@ static bool one_life(void)
 	return false;
 }
 
+static void end_volatile(void)
+{
+	for (unsigned i = 0; i < MODELS_MAX; i++)
+		if (run->models[i].used)
+			model_crash(&run->models[i], false);
+}
+
+/* A life that meets the wrong disks, and then the right ones again. */
+static bool misplaced_life(void)
+{
+	bool ok;
+
+	if (!misplace()) {
+		misplace_remember();
+		return true;
+	}
+	ok = one_life();
+	misplace_undo();
+	if (ok && !run->clean_end) {
+		str_copy(sim->failure_kind, sizeof(sim->failure_kind), "crash");
+		ok = false;
+	}
+	end_volatile();
+	run->clean_end = false;
+	return ok;
+}
+
 bool runner_go(void)
 {
 	uint64_t from = sim->now_ns;
@@ -183,10 +211,8 @@ bool runner_go(void)
 			break;
 		}
 		if (run->clean_end) /* an orderly end loses nothing but what is volatile */
-			for (unsigned i = 0; i < MODELS_MAX; i++)
-				if (run->models[i].used)
-					model_crash(&run->models[i], false);
-		ok = one_life();
+			end_volatile();
+		ok = misplaced_life() && one_life();
 	}
 	run->tally.bios = sim->bios;
 	run->tally.turns = sim->turns;

@@ -28,8 +28,9 @@ enum sim_claims {
 	SIM_REDUNDANT = 1 << 4, /* serves on with its bases' faults; see tolerates */
 	SIM_RELAID =
 	        1 << 6, /* created again over a base of another size, its data lies elsewhere */
-	SIM_WATCHES = 1 << 7,    /* notices when its file changes size from outside */
-	SIM_SELF_FOUND = 1 << 5, /* comes back by itself (examine) after a restart */
+	SIM_WATCHES = 1 << 7,  /* notices when its file changes size from outside */
+	SIM_LABELLED = 1 << 5, /* refuses a base with the content of another, and, when it has
+	                          several, of an earlier time */
 };
 
 /* What setup may choose from. */
@@ -57,6 +58,8 @@ struct sim_module {
 	unsigned claims;     /* enum sim_claims */
 	unsigned weight;     /* how often it is chosen, 1..100 */
 	unsigned bases_min, bases_max;
+	const char *once;     /* boolean parameter that only its first creation has */
+	const char *found_if; /* boolean parameter with which it comes back by examine */
 	/* Parameters of the create method, drawn at random; NULL: can't stand on these bases. */
 	json_t *(*setup)(struct sim_setup *setup);
 	/* Redundant: whether all data can still be served while the marked bases (a bit each) have
@@ -97,6 +100,10 @@ struct run_node {
 	char params[RUN_PARAMS_MAX]; /* JSON */
 	uint64_t own_blocks;  /* that the last answered resize gave it; 0: as it was created */
 	uint64_t next_blocks; /* of a resize in flight; 0: none */
+	bool self_found;      /* comes back by examine */
+	/* The size that it shows, and the one that its metadata was last told to say. */
+	uint64_t label_shown, label_next;
+	uint64_t label_lives; /* in which it has been there */
 };
 
 /* Groups of things that a run may be told to leave out, to shrink it. */
@@ -114,10 +121,19 @@ enum run_scenario {
 	SCENARIO_SCRIPT, /* the fixed steps of the exhaustive mode */
 };
 
+/* What has become of a disk in this life. */
+enum run_misplaced {
+	MISPLACED_NONE,
+	MISPLACED_FOREIGN, /* it has come back with the content of another */
+	MISPLACED_STALE,   /* ... of an earlier time */
+	MISPLACED_SWAPPED, /* it and another stand in each other's place */
+	MISPLACED_KINDS
+};
+
 struct run_tally {
 	uint64_t runs, lives, bios, turns, events, crashes, restarts, resizes, creates, deletes,
 	        faults;
-	uint64_t virtual_ns, checks, crash_points;
+	uint64_t virtual_ns, checks, crash_points, misplaced;
 };
 
 /* What makes a run, beside its seed. */
@@ -149,6 +165,10 @@ struct run {
 	uint32_t next_op;
 	uint32_t overflows;
 	uint32_t last_node, last_value;
+	enum run_misplaced misplaced; /* this life is there to see it refused */
+	char misplaced_node[64];
+	char remembered[128];           /* path of the disk whose earlier content sim->aside has */
+	uint64_t remembered_lives;      /* label_lives when it was set aside */
 	bool config_valid, from_config; /* saved and still true; this life was made from it */
 	char config[RUN_CONFIG_MAX];
 	bool resized;               /* some resize has been begun */
@@ -210,7 +230,21 @@ bool control_can_start(void);
 bool control_idle(void);
 void control_check_progress(void);
 
-/* ---- stack.c -----------------------------------------------------------------------------------
+/* ---- misplace.c --------------------------------------------------------------------------------
+ */
+
+/* Before a life: may leave a disk that isn't the right one. True: that life is there to see it
+ * refused, and misplace_undo puts things right after it. */
+bool misplace(void);
+void misplace_undo(void);
+/* In that life: whoever claims to tell the wrong disk has. */
+void misplace_check(void);
+/* Keeps the content of a disk for later. */
+void misplace_remember(void);
+void misplace_reset(void);
+
+/* ---- stack.c, build.c
+ * -----------------------------------------------------------------------------------
  */
 
 /* Draws the stack of the run into run->nodes. */
@@ -219,7 +253,9 @@ void stack_draw_plain(void);
 /* Adds a node: on the bdev of that name, or a backend when it is NULL. NULL: nothing fits. */
 struct run_node *stack_make_node(struct rng *rng, const struct sim_module *module,
         const char *const *bases, unsigned num_bases, uint64_t num_blocks, uint32_t block_bytes);
-struct run_node *stack_draw_node(struct rng *rng, const struct bdev *base);
+/* A layer on base, and perhaps on the second (NULL: no); a backend when base is NULL. */
+struct run_node *stack_draw_node(
+        struct rng *rng, const struct bdev *base, const struct bdev *second);
 /* Creates what is wanted, bottom first; then calls done. */
 void stack_build(void (*done)(void));
 typedef void (*stack_done_fn)(void *arg, bool ok);
