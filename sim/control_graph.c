@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "sim/control.h"
+#include "sim/script.h"
 
 static void move_model(const char *from, const char *to)
 {
@@ -38,13 +39,24 @@ static void created(void *arg, bool ok)
 	ctl_end(c);
 }
 
+static struct run_node *draw_layer(struct ctl *c, const struct bdev *base)
+{
+	const char *name = run->given.scenario == SCENARIO_SCRIPT ? script_creates(c->op) : NULL;
+	const char *bases[] = {base->name};
+
+	if (!name)
+		return stack_draw_node(&c->rng, base, NULL);
+	return stack_make_node(&c->rng, sim_module_find(name), bases, 1, base->geometry.num_blocks,
+	        base->geometry.block_bytes);
+}
+
 static void released(void *arg)
 {
 	struct ctl *c = arg;
 
 	const struct bdev *bdev = bdev_find(c->name);
 
-	c->node = !bdev || bdev_is_claimed(bdev) ? NULL : stack_draw_node(&c->rng, bdev, NULL);
+	c->node = !bdev || bdev_is_claimed(bdev) ? NULL : draw_layer(c, bdev);
 	if (!c->node) {
 		io_rescan();
 		ctl_end(c);

@@ -15,42 +15,7 @@
 
 #include "base/plant.h"
 #include "rpc/param.h"
-#include "rpc/rpc.h"
-#include "sim/run.h"
-
-#define SLOT_BYTES 4096
-#define LABEL_BYTES (2 * SLOT_BYTES)
-#define BASES_MAX 2
-#define MAGIC 0x6c656261736c6d31ULL
-
-/* The halves lie in different sectors, so that only the checksum tells of a torn one. */
-struct label {
-	uint64_t magic, generation;
-	uint32_t set, role, num_bases, self_found;
-	char name[64], bases[BASES_MAX][64];
-	uint8_t gap[2048];
-	uint64_t num_blocks;
-	uint8_t rest[SLOT_BYTES - 2048 - 232 - 4];
-	uint32_t crc;
-};
-_Static_assert(sizeof(struct label) == SLOT_BYTES, "a label fills its slot");
-
-struct simlabel_params {
-	uint32_t set;    /* tells its bases from those of others */
-	bool format;     /* make it: whatever is there is lost */
-	bool self_found; /* comes back by examine */
-};
-
-struct simlabel {
-	struct simlabel_params params;
-	struct bdev *bdev;
-	struct label *labels; /* two slots, as read or to be written */
-	uint64_t generation, found[BASES_MAX];
-	uint64_t size_wanted;
-	unsigned at; /* base in work */
-	bool without_second;
-	struct bdev_done done;
-};
+#include "sim/simlabel.h"
 
 static const struct param params_table[] = {
         {PARAM(struct simlabel_params, set, PARAM_U32), .required = true, .help = "identity"},
@@ -58,65 +23,6 @@ static const struct param params_table[] = {
         {PARAM(struct simlabel_params, self_found, PARAM_BOOL), .help = "found by examine"},
         {0},
 };
-
-static struct bdev_module simlabel_module;
-
-static uint32_t crc_of(const struct label *label)
-{
-	const uint8_t *p = (const uint8_t *)label;
-	uint32_t crc = UINT32_MAX;
-
-	for (size_t i = 0; i < offsetof(struct label, crc); i++) {
-		crc ^= p[i];
-		for (unsigned bit = 0; bit < 8; bit++)
-			crc = (crc >> 1) ^ (0x82f63b78 & (0 - (crc & 1)));
-	}
-	return crc;
-}
-
-static bool valid(const struct label *label)
-{
-	return label->magic == MAGIC && (label->crc == crc_of(label) || PLANT(LABEL_TORN_TAKEN)) &&
-	       memchr(label->name, 0, sizeof(label->name)) &&
-	       memchr(label->bases[0], 0, sizeof(label->bases[0])) &&
-	       memchr(label->bases[1], 0, sizeof(label->bases[1]));
-}
-
-/* The newer of the two slots; NULL: there is none. */
-static const struct label *newest(const struct label *labels)
-{
-	const struct label *best = NULL;
-
-	for (unsigned i = 0; i < 2; i++)
-		if (valid(&labels[i]) && (!best || labels[i].generation > best->generation))
-			best = &labels[i];
-	return best;
-}
-
-static uint64_t slot_blocks(uint32_t block_bytes)
-{
-	return max_u64(1, SLOT_BYTES / block_bytes);
-}
-
-static uint64_t header_blocks(uint32_t block_bytes)
-{
-	return 2 * slot_blocks(block_bytes);
-}
-
-static struct label *new_labels(void)
-{
-	struct label *labels = NULL;
-
-	if (posix_memalign((void **)&labels, 4096, LABEL_BYTES))
-		abort();
-	memset(labels, 0, LABEL_BYTES);
-	return labels;
-}
-
-static void read_labels(struct bdev *base, struct label *labels, struct bdev_done done)
-{
-	bdev_read_meta(base, 0, header_blocks(base->geometry.block_bytes), labels, done);
-}
 
 static void end(struct simlabel *d, const struct err *err)
 {
@@ -158,7 +64,7 @@ static void fill(const struct simlabel *d, struct label *label)
 		if (d->bdev->bases[i])
 			str_copy(label->bases[i], sizeof(label->bases[i]), d->bdev->bases[i]->name);
 	label->num_blocks = d->size_wanted;
-	label->crc = crc_of(label);
+	label->crc = simlabel_crc(label);
 }
 
 static void write_next(struct simlabel *d)
@@ -178,8 +84,9 @@ static void write_next(struct simlabel *d)
 	}
 	base = bdev->bases[d->at];
 	fill(d, d->labels);
-	bdev_write_meta(base, slot * slot_blocks(base->geometry.block_bytes),
-	        slot_blocks(base->geometry.block_bytes), d->labels, (struct bdev_done){written, d});
+	bdev_write_meta(base, slot * simlabel_slot_blocks(base->geometry.block_bytes),
+	        simlabel_slot_blocks(base->geometry.block_bytes), d->labels,
+	        (struct bdev_done){written, d});
 }
 
 static void write_labels(struct simlabel *d, uint64_t num_blocks, struct bdev_done done)
@@ -258,7 +165,7 @@ static void judge_size(const struct simlabel *d, uint64_t num_blocks)
 static int check_all(const struct simlabel *d, uint64_t num_blocks, struct err *err)
 {
 	const struct bdev *base = d->bdev->bases[0];
-	uint64_t header = header_blocks(base->geometry.block_bytes);
+	uint64_t header = simlabel_header_blocks(base->geometry.block_bytes);
 
 	if (d->params.format)
 		return 0;
@@ -276,7 +183,7 @@ static void read_next(struct simlabel *d);
 static void read_done(void *arg, const struct err *failed)
 {
 	struct simlabel *d = arg;
-	const struct label *label = newest(d->labels);
+	const struct label *label = simlabel_newest(d->labels);
 	struct err err = ERR_NONE;
 
 	if (failed && failed->code) {
@@ -301,7 +208,7 @@ static void read_next(struct simlabel *d)
 	struct err err = ERR_NONE;
 
 	if (d->at < d->bdev->num_bases) {
-		read_labels(d->bdev->bases[d->at], d->labels, (struct bdev_done){read_done, d});
+		simlabel_read(d->bdev->bases[d->at], d->labels, (struct bdev_done){read_done, d});
 		return;
 	}
 	(void)check_all(d, d->size_wanted, &err);
@@ -314,10 +221,11 @@ static void simlabel_create(struct bdev *bdev, struct bdev_done done)
 	struct err err = ERR_NONE;
 
 	d->bdev = bdev;
-	d->labels = new_labels();
+	d->labels = simlabel_labels();
 	for (unsigned i = 0; i < bdev->num_bases; i++)
-		if (!bdev->bases[i] || bdev_num_blocks(bdev->bases[i]) <=
-		                               header_blocks(bdev->bases[i]->geometry.block_bytes))
+		if (!bdev->bases[i] ||
+		        bdev_num_blocks(bdev->bases[i]) <=
+		                simlabel_header_blocks(bdev->bases[i]->geometry.block_bytes))
 			err_set(&err, -ENOSPC, "base %u is missing or too small", i);
 	if (err.code) {
 		bdev_done_call(done, &err);
@@ -360,7 +268,7 @@ static void second_back(void *arg, const struct err *failed)
 {
 	struct taking_back *t = arg;
 	struct simlabel *d = t->d;
-	const struct label *label = newest(t->labels);
+	const struct label *label = simlabel_newest(t->labels);
 	struct err err = ERR_NONE;
 
 	if (failed)
@@ -379,150 +287,9 @@ static void simlabel_base_returned(struct bdev *bdev, unsigned base_index, struc
 {
 	struct taking_back *t = xcalloc(1, sizeof(*t));
 
-	*t = (struct taking_back){.d = bdev->priv, .labels = new_labels(), .done = done};
-	read_labels(bdev->bases[base_index], t->labels, (struct bdev_done){second_back, t});
+	*t = (struct taking_back){.d = bdev->priv, .labels = simlabel_labels(), .done = done};
+	simlabel_read(bdev->bases[base_index], t->labels, (struct bdev_done){second_back, t});
 }
-
-/* ---- examine -----------------------------------------------------------------------------------
- */
-
-struct examination {
-	struct label *labels;
-	struct bdev_done done;
-};
-
-static void examination_end(struct examination *e, const struct err *err)
-{
-	bdev_done_call(e->done, err && err->code ? err : NULL);
-	free(e->labels);
-	free(e);
-}
-
-static void examination_made(void *arg, struct bdev *bdev, const struct err *err)
-{
-	(void)bdev;
-	examination_end(arg, err);
-}
-
-static void examined(void *arg, const struct err *err)
-{
-	struct examination *e = arg;
-	const struct label *label = newest(e->labels);
-
-	if ((err && err->code) || !label || label->role != 0 || !label->self_found ||
-	        label->num_bases > BASES_MAX) {
-		examination_end(e, err);
-		return;
-	}
-	const char *bases[BASES_MAX] = {label->bases[0], label->bases[1]};
-	struct simlabel_params params = {.set = label->set, .self_found = true};
-	struct bdev_spec spec = {.module = &simlabel_module,
-	        .name = label->name,
-	        .bases = bases,
-	        .num_bases = label->num_bases,
-	        .params = &params,
-	        .params_bytes = sizeof(params),
-	        .wait_for_bases = true};
-
-	bdev_create(&spec, examination_made, e);
-}
-
-static void simlabel_examine(struct bdev *bdev, struct bdev_done done)
-{
-	struct examination *e;
-
-	if (bdev_num_blocks(bdev) < header_blocks(bdev->geometry.block_bytes)) {
-		bdev_done_call(done, NULL);
-		return;
-	}
-	e = xcalloc(1, sizeof(*e));
-	*e = (struct examination){.labels = new_labels(), .done = done};
-	read_labels(bdev, e->labels, (struct bdev_done){examined, e});
-}
-
-/* ---- deletion ----------------------------------------------------------------------------------
- */
-
-/* Erases the labels of the first base, the older one first, so that none but the newest is ever
- * found. */
-struct deletion {
-	struct rpc_request *request;
-	char name[64], base[64];
-	struct label *labels;
-	unsigned slot, erased;
-};
-
-static void deletion_end(struct deletion *x, const struct err *err)
-{
-	rpc_reply_err(x->request, err);
-	free(x->labels);
-	free(x);
-}
-
-static void removed(void *arg, const struct err *err)
-{
-	deletion_end(arg, err);
-}
-
-static void erased(void *arg, const struct err *err)
-{
-	struct deletion *x = arg;
-	struct bdev *base = bdev_find(x->base), *bdev = bdev_find(x->name);
-	unsigned both = PLANT(LABEL_NOT_ERASED) ? 1 : 2;
-
-	if ((err && err->code) || !base || !bdev) {
-		struct err gone = ERR_NONE;
-
-		err_set(&gone, -ENODEV, "'%s' can't be erased", x->name);
-		deletion_end(x, err && err->code ? err : &gone);
-		return;
-	}
-	if (x->erased++ == both) {
-		bdev_remove(bdev, (struct bdev_done){removed, x});
-		return;
-	}
-	memset(x->labels, 0, LABEL_BYTES);
-	uint64_t blocks = slot_blocks(base->geometry.block_bytes);
-
-	bdev_write_meta(
-	        base, (x->slot ^= 1) * blocks, blocks, x->labels, (struct bdev_done){erased, x});
-}
-
-struct delete_params {
-	char *name;
-};
-
-static void delete_handler(struct rpc_request *request, void *params)
-{
-	struct bdev *bdev = bdev_find(((struct delete_params *)params)->name);
-	struct deletion *x;
-
-	if (!bdev || bdev->module != &simlabel_module || !bdev->bases[0]) {
-		rpc_fail(request, -ENODEV, "there is no such simlabel");
-		return;
-	}
-	x = xcalloc(1, sizeof(*x));
-	x->request = request;
-	x->labels = new_labels();
-	x->slot = ((const struct simlabel *)bdev->priv)->generation & 1;
-	str_copy(x->name, sizeof(x->name), bdev->name);
-	str_copy(x->base, sizeof(x->base), bdev->bases[0]->name);
-	erased(x, NULL);
-}
-
-static const struct param delete_table[] = {
-        {PARAM(struct delete_params, name, PARAM_STRING), .required = true, .help = "its name"},
-        {0},
-};
-
-static const struct rpc_method methods[] = {
-        {.name = "bdev_simlabel_delete",
-                .summary = "erases the labels and removes it",
-                .params = delete_table,
-                .params_bytes = sizeof(struct delete_params),
-                .handler = delete_handler},
-        {0},
-};
 
 /* ---- the rest ----------------------------------------------------------------------------------
  */
@@ -537,11 +304,12 @@ static int simlabel_geometry(const struct bdev *bdev, const struct bdev_geometry
 
 		if (i > 0 && base->block_bytes == 0)
 			continue;
-		if (base->block_bytes == 0 || base->num_blocks <= header_blocks(base->block_bytes))
+		if (base->block_bytes == 0 ||
+		        base->num_blocks <= simlabel_header_blocks(base->block_bytes))
 			return err_set(err, -ENOSPC, "there is no room for the labels of '%s'",
 			        bdev->name);
 	}
-	out->num_blocks = in->bases[0].num_blocks - header_blocks(block_bytes);
+	out->num_blocks = in->bases[0].num_blocks - simlabel_header_blocks(block_bytes);
 	return 0;
 }
 
@@ -549,7 +317,7 @@ static void simlabel_submit(struct bio *bio)
 {
 	struct bdev *base = bio_bdev(bio)->bases[0];
 	bool ranged = bio->op != BIO_FLUSH && bio->op != BIO_RESET;
-	uint64_t header = header_blocks(1U << bio_bdev(bio)->block_shift);
+	uint64_t header = simlabel_header_blocks(1U << bio_bdev(bio)->block_shift);
 
 	bio_forward(bio, base, ranged ? bio_offset(bio) + header : 0, NULL);
 }
@@ -569,7 +337,7 @@ static json_t *simlabel_save(const struct bdev *bdev)
 	        "name", bdev->name, "base_bdevs", bases, "set", (json_int_t)d->params.set);
 }
 
-static struct bdev_module simlabel_module = {
+struct bdev_module simlabel_module = {
         .name = "simlabel",
         .product_name = "Simulated label",
         .summary = "a layer with metadata of its own",
@@ -577,7 +345,7 @@ static struct bdev_module simlabel_module = {
         .bases_max = BASES_MAX,
         .priv_bytes = sizeof(struct simlabel),
         .params = params_table,
-        .methods = methods,
+        .methods = simlabel_methods,
         .geometry = simlabel_geometry,
         .submit = simlabel_submit,
         .create = simlabel_create,
@@ -595,7 +363,7 @@ static json_t *setup(struct sim_setup *s)
 {
 	json_t *bases = json_array();
 
-	if (s->num_blocks <= header_blocks(s->block_bytes)) {
+	if (s->num_blocks <= simlabel_header_blocks(s->block_bytes)) {
 		json_decref(bases);
 		return NULL;
 	}
@@ -610,7 +378,7 @@ static uint64_t expected_blocks(const struct bdev *bdev)
 {
 	const struct bdev *base = bdev->bases[0];
 
-	return bdev_num_blocks(base) - header_blocks(base->geometry.block_bytes);
+	return bdev_num_blocks(base) - simlabel_header_blocks(base->geometry.block_bytes);
 }
 
 static struct sim_module simlabel_sim = {
