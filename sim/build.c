@@ -193,6 +193,9 @@ static void build_examined(void *arg, const struct err *err)
 	(void)arg;
 	(void)err;
 	bdev_for_each_waiting(count_waiting, &waiting);
+	/* A size that is to be held is so as soon as the queue of resizes has come to it. */
+	for (const struct bdev *b = bdev_next(NULL); b; b = bdev_next(b))
+		waiting += bdev_get_policy(b) == BDEV_HOLD && b->held_blocks == 0;
 	if (waiting > 0 && build.polls++ < 100000) {
 		loop_timer_start(
 		        loop_self(), &build.timer, loop_now_ns(loop_self()) + NSEC_PER_MSEC);

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#include "sim/world.h"
+#include "sim/run.h"
 
 const char *const sim_fault_names[FAULT_KINDS] = {
         [FAULT_READ_ERROR] = "read-error",
@@ -171,6 +171,13 @@ void sim_disk_truncate(struct sim_file *f, uint64_t size_bytes)
 		f->stable_size_bytes = size_bytes;
 	}
 	f->size_bytes = size_bytes;
+}
+
+void sim_disk_grow(struct sim_file *f, uint64_t size_bytes)
+{
+	f->size_bytes = f->stable_size_bytes = size_bytes;
+	run->resized = true;
+	sim_event(SIM_FILE_FAULT, sim_file_index(f), FAULT_RESIZE, size_bytes);
 }
 
 bool sim_disk_bad(const struct sim_file *f, uint64_t offset, uint64_t len)

@@ -91,6 +91,8 @@ void sim_disk_zero(struct sim_file *f, uint64_t offset, uint64_t len, bool hole)
 /* A flush that was issued when write_seq was seq is done. */
 void sim_disk_flush(struct sim_file *f, uint32_t seq);
 void sim_disk_truncate(struct sim_file *f, uint64_t size_bytes);
+/* The disk has been made larger where it is made: that is no content that a crash could lose. */
+void sim_disk_grow(struct sim_file *f, uint64_t size_bytes);
 bool sim_disk_bad(const struct sim_file *f, uint64_t offset, uint64_t len);
 
 /* How much of what is unflushed survives, in 1/16: 0 nothing, 16 all. */

@@ -119,6 +119,21 @@ static void stopped(void *arg, const struct err *err)
 	loops_stop(0);
 }
 
+void life_stop(void)
+{
+	if (life.phase == LIFE_STOPPING)
+		return;
+	life.over = true;
+	life.phase = LIFE_STOPPING;
+	bdev_stop((struct bdev_done){stopped, NULL});
+}
+
+static void on_signal(int signum)
+{
+	(void)signum;
+	life_stop();
+}
+
 static void next_phase(void)
 {
 	uint32_t op;
@@ -153,8 +168,7 @@ static void next_phase(void)
 	case LIFE_CLOSING:
 		if (!io_closed())
 			return;
-		life.phase = LIFE_STOPPING;
-		bdev_stop((struct bdev_done){stopped, NULL});
+		life_stop();
 		return;
 	}
 }
@@ -223,6 +237,8 @@ static void built(void)
 		return;
 	}
 	stack_check_kept_sizes();
+	if (run->from_config)
+		stack_check_held();
 	io_rescan();
 	stack_check(true);
 	for (unsigned i = 0; i < RUN_NODES_MAX; i++)
@@ -278,6 +294,7 @@ static void start_all(void)
 
 	if (loops_start(&config, &err))
 		sim_fail("start failed", "%s", err.text);
+	loop_on_signal(SIGTERM, on_signal);
 	bdev_start();
 	sim_set_client(&client);
 	rpc_start(&options, serving, NULL);

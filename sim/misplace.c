@@ -29,6 +29,16 @@ static struct sim_file *file_under(const char *name)
 	return NULL;
 }
 
+void grow_meanwhile(void)
+{
+	struct rng rng = rng_stream(sim->seed ^ sim->life, 42);
+	struct sim_file *f = &sim->files[rng_below(&rng, 4)];
+
+	if (run->given.scenario == SCENARIO_RANDOM && run->life_started && rng_one_in(&rng, 4) &&
+	        f->used && f->is_block && f->size_bytes < MIB(2))
+		sim_disk_grow(f, f->size_bytes + rng_range(&rng, 1, 64) * 4096);
+}
+
 static bool labelled(const struct run_node *node)
 {
 	return node->state == NODE_UP && node->label_shown &&

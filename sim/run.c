@@ -90,6 +90,24 @@ void runner_reset(uint64_t seed, const struct run_given *given)
 		script_draw_stack();
 }
 
+/* One life in four dies wherever it is then: early, when it is built, or in a resize. */
+static void draw_crash(void)
+{
+	struct rng rng = rng_stream(sim->seed ^ sim->life, 50);
+	uint64_t in = 1 + rng_below(&rng, 1ULL << rng_below(&rng, 11));
+
+	switch (rng_below(&rng, 8)) {
+	case 0:
+		sim->crash_at = in;
+		return;
+	case 1:
+		sim->crash_turn = sim->turns + in * 8;
+		return;
+	default:
+		return;
+	}
+}
+
 _Noreturn static void live(void)
 {
 	sim->forked = true;
@@ -98,6 +116,9 @@ _Noreturn static void live(void)
 	        sim->life < ARRAY_SIZE(run->given.crash_at) ? run->given.crash_at[sim->life] : 0;
 	sim->crash_turn = sim->life == 0 ? run->given.crash_turn : 0;
 	sim->fate = run->given.fate;
+	if (run->given.scenario == SCENARIO_RANDOM && !(run->given.without & WITHOUT_CRASHES) &&
+	        !run->misplaced)
+		draw_crash();
 	if (sim->fate == FATE_HALF_2)
 		rng_next(&sim->disk);
 #if BELLOWS_CHECK
@@ -212,6 +233,7 @@ bool runner_go(void)
 		}
 		if (run->clean_end) /* an orderly end loses nothing but what is volatile */
 			end_volatile();
+		grow_meanwhile();
 		ok = misplaced_life() && one_life();
 	}
 	run->tally.bios = sim->bios;

@@ -171,6 +171,10 @@ struct run {
 	uint64_t remembered_lives;      /* label_lives when it was set aside */
 	bool config_valid, from_config; /* saved and still true; this life was made from it */
 	char config[RUN_CONFIG_MAX];
+	struct {
+		char name[64];
+		uint64_t blocks;
+	} held[RUN_NODES_MAX];      /* when it was saved */
 	bool resized;               /* some resize has been begun */
 	uint64_t points_of_life[4]; /* persistence points of the first lives */
 	bool life_started;          /* some life has got as far as to serve requests */
@@ -198,6 +202,8 @@ static inline struct rng run_op_rng(uint32_t op)
 
 /* One life of the daemon, in this process; ends it. */
 _Noreturn void life_run(void);
+/* Stops the daemon at once, as a signal does, with all that is under way. */
+void life_stop(void);
 /* Ends this life in order; the next one begins where this one stopped. */
 void life_restart(void);
 
@@ -239,6 +245,8 @@ bool misplace(void);
 void misplace_undo(void);
 /* In that life: whoever claims to tell the wrong disk has. */
 void misplace_check(void);
+/* Between two lives a disk may be made larger. */
+void grow_meanwhile(void);
 /* Keeps the content of a disk for later. */
 void misplace_remember(void);
 void misplace_reset(void);
@@ -280,3 +288,6 @@ struct sim_file *stack_file(const struct bdev *bdev);
 /* No bdev is larger than what backs it; quiet: sizes are what they must be. */
 void stack_check(bool quiet);
 void stack_check_kept_sizes(void);
+/* The sizes that are held: when the configuration is saved, and in a life that was made from it. */
+void stack_note_held(void);
+void stack_check_held(void);

@@ -353,6 +353,8 @@ void stack_check_kept_sizes(void)
 		struct run_node *node = stack_node_of(b);
 		uint64_t now = bdev_num_blocks(b);
 
+		if (node && stack_file(b) && stack_file(b)->is_block)
+			node->own_blocks = 0; /* it is made larger elsewhere */
 		if (!node || run->misplaced || !stack_file(b) || stack_faulty(b))
 			continue;
 		if (node->own_blocks && now != node->own_blocks && now != node->next_blocks)
@@ -362,6 +364,33 @@ void stack_check_kept_sizes(void)
 			        b->name, now, node->own_blocks);
 		node->own_blocks = now;
 		node->next_blocks = 0;
+	}
+}
+
+void stack_note_held(void)
+{
+	unsigned n = 0;
+
+	memset(run->held, 0, sizeof(run->held));
+	for (const struct bdev *b = bdev_next(NULL); b && n < RUN_NODES_MAX; b = bdev_next(b)) {
+		if (bdev_get_policy(b) != BDEV_HOLD)
+			continue;
+		str_copy(run->held[n].name, sizeof(run->held[n].name), b->name);
+		run->held[n++].blocks = bdev_num_blocks(b);
+	}
+}
+
+void stack_check_held(void)
+{
+	for (unsigned i = 0; i < RUN_NODES_MAX && run->held[i].blocks; i++) {
+		const struct bdev *b = bdev_find(run->held[i].name);
+
+		if (b && !sim_any_fault() &&
+		        (bdev_get_policy(b) != BDEV_HOLD ||
+		                bdev_num_blocks(b) != run->held[i].blocks))
+			sim_fail("held size lost",
+			        "%s was held at %lu blocks, and has %lu after a restart", b->name,
+			        run->held[i].blocks, bdev_num_blocks(b));
 	}
 }
 
