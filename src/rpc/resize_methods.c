@@ -231,6 +231,13 @@ static const struct param policy_table[] = {
         {0},
 };
 
+/* Whoever is answered may build on the size: in a configuration the next call does. */
+static void policy_settled(void *arg, const struct resize_report *report)
+{
+	(void)report; /* refused: the present size is held */
+	rpc_reply(arg, NULL);
+}
+
 static void set_policy(struct rpc_request *request, void *params)
 {
 	const struct policy_params *p = params;
@@ -247,7 +254,10 @@ static void set_policy(struct rpc_request *request, void *params)
 		(void)!bdev_hold_at(bdev, p->num_blocks, &err);
 	else
 		(void)!bdev_set_policy(bdev, p->policy ? BDEV_HOLD : BDEV_FOLLOW, &err);
-	rpc_reply_err(request, &err);
+	if (err.code)
+		rpc_reply_err(request, &err);
+	else
+		bdev_geometry_changed(bdev, policy_settled, request);
 }
 
 static struct rpc_method bdev_set_resize_policy = {
