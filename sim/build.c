@@ -25,7 +25,7 @@ static void node_made(struct run_node *node)
 	const struct sim_module *m = sim_module_find(node->module);
 
 	node->state = NODE_UP;
-	if (!m->once)
+	if (!m->once || !bdev_find(node->name)) /* it may wait for a base */
 		return;
 	json_t *params = json_loads(node->params, 0, NULL);
 
@@ -196,7 +196,7 @@ static void build_examined(void *arg, const struct err *err)
 	/* A size that is to be held is so as soon as the queue of resizes has come to it. */
 	for (const struct bdev *b = bdev_next(NULL); b; b = bdev_next(b))
 		waiting += bdev_get_policy(b) == BDEV_HOLD && b->held_blocks == 0;
-	if (waiting > 0 && build.polls++ < 100000) {
+	if (waiting > 0 && build.polls++ < (run->misplaced ? 20U : 100000U)) {
 		loop_timer_start(
 		        loop_self(), &build.timer, loop_now_ns(loop_self()) + NSEC_PER_MSEC);
 		return;
@@ -204,8 +204,10 @@ static void build_examined(void *arg, const struct err *err)
 	if (waiting > 0 && !sim_any_fault())
 		sim_fail("not recreated", "%u bdevs still wait for a base", waiting);
 	for (unsigned i = 0; i < RUN_NODES_MAX; i++) {
-		const struct run_node *node = &run->nodes[i];
+		struct run_node *node = &run->nodes[i];
 
+		if (node->state == NODE_UP)
+			node_made(node);
 		if (node->state == NODE_UP && node->self_found && !bdev_find(node->name) &&
 		        !sim_any_fault())
 			sim_fail("not recreated", "'%s' has not been found", node->name);

@@ -16,6 +16,21 @@ static void move_model(const char *from, const char *to)
 		str_copy(m->name, sizeof(m->name), to);
 }
 
+/* In a new life: a layer may be there whose creation was cut off before the oracle heard of it. */
+void control_settle_models(void)
+{
+	for (struct bdev *b = bdev_next(NULL); b; b = bdev_next(b)) {
+		const struct bdev *parent = bdev_parent(b, 0);
+
+		if (!parent || !model_find(b->name))
+			continue;
+		if ((stack_claims(parent) & SIM_IDENTITY) && !model_find(parent->name))
+			move_model(b->name, parent->name);
+		else
+			model_remove(model_find(b->name));
+	}
+}
+
 /* ---- create
  * ---------------------------------------------------------------------------------------- */
 

@@ -237,6 +237,7 @@ static void built(void)
 		return;
 	}
 	stack_check_kept_sizes();
+	control_settle_models();
 	if (run->from_config)
 		stack_check_held();
 	io_rescan();

@@ -259,8 +259,10 @@ static int one_traced(void)
 
 int main(int argc, char **argv)
 {
+	static char out[BUFSIZ]; /* else the first line of a life would allocate it */
 	int opt;
 
+	setvbuf(stdout, out, isatty(STDOUT_FILENO) ? _IOLBF : _IOFBF, sizeof(out));
 	while ((opt = getopt_long(argc, argv, "h", options, NULL)) != -1)
 		parse_one(opt == 'h' ? OPT_HELP : opt);
 	if (optind < argc)

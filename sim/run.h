@@ -103,7 +103,8 @@ struct run_node {
 	bool self_found;      /* comes back by examine */
 	/* The size that it shows, and the one that its metadata was last told to say. */
 	uint64_t label_shown, label_next;
-	uint64_t label_lives; /* in which it has been there */
+	uint64_t label_before[4]; /* what it may say beside: writes that a crash may have undone */
+	uint64_t label_lives;     /* in which it has been there */
 };
 
 /* Groups of things that a run may be told to leave out, to shrink it. */
@@ -235,6 +236,8 @@ bool control_start(uint32_t op, struct rng rng);
 bool control_can_start(void);
 bool control_idle(void);
 void control_check_progress(void);
+/* Models of bdevs on which something stands go up with it, or go. */
+void control_settle_models(void);
 
 /* ---- misplace.c --------------------------------------------------------------------------------
  */

@@ -36,6 +36,13 @@ static void end(struct simlabel *d, const struct err *err)
 /* ---- writing -----------------------------------------------------------------------------------
  */
 
+static void before(struct run_node *node, uint64_t num_blocks)
+{
+	memmove(node->label_before + 1, node->label_before,
+	        sizeof(node->label_before) - sizeof(node->label_before[0]));
+	node->label_before[0] = num_blocks;
+}
+
 static void write_next(struct simlabel *d);
 
 static void written(void *arg, const struct err *err)
@@ -46,6 +53,8 @@ static void written(void *arg, const struct err *err)
 		end(d, err);
 		return;
 	}
+	if (!err || !err->code)
+		d->slots[d->at] ^= 1;
 	d->at++;
 	write_next(d);
 }
@@ -70,19 +79,19 @@ static void fill(const struct simlabel *d, struct label *label)
 static void write_next(struct simlabel *d)
 {
 	struct bdev *bdev = d->bdev, *base;
-	unsigned slot = PLANT(LABEL_ONE_SLOT) ? 0 : (d->generation + 1) & 1;
+	unsigned slot;
 
 	while (d->at < bdev->num_bases &&
 	        (!bdev->bases[d->at] || (d->at == 1 && d->without_second)))
 		d->at++;
 	if (d->at == bdev->num_bases) {
-		/* One that failed is written again to the same slot: the other is all there is. */
 		if (!PLANT(LABEL_GENERATION_KEPT))
 			d->generation++;
 		end(d, NULL);
 		return;
 	}
 	base = bdev->bases[d->at];
+	slot = PLANT(LABEL_ONE_SLOT) ? 0 : d->slots[d->at] ^ 1;
 	fill(d, d->labels);
 	bdev_write_meta(base, slot * simlabel_slot_blocks(base->geometry.block_bytes),
 	        simlabel_slot_blocks(base->geometry.block_bytes), d->labels,
@@ -100,8 +109,10 @@ static void write_labels(struct simlabel *d, uint64_t num_blocks, struct bdev_do
 		bdev_done_call(done, &err);
 		return;
 	}
-	if (node)
+	if (node) {
+		before(node, node->label_next);
 		node->label_next = num_blocks;
+	}
 	d->done = done;
 	d->size_wanted = num_blocks;
 	d->at = 0;
@@ -153,11 +164,18 @@ static int check_label(const struct simlabel *d, const struct label *label, stru
 /* What was shown last, or was being written when the last life ended. */
 static void judge_size(const struct simlabel *d, uint64_t num_blocks)
 {
-	const struct run_node *node = stack_node_of(d->bdev);
+	struct run_node *node = stack_node_of(d->bdev);
 
-	if (!node || !node->label_shown || sim_any_fault() || num_blocks == node->label_shown ||
-	        num_blocks == node->label_next)
+	bool may = node && (num_blocks == node->label_shown || num_blocks == node->label_next);
+
+	for (unsigned i = 0; node && i < ARRAY_SIZE(node->label_before); i++)
+		may |= num_blocks == node->label_before[i];
+	if (!node || !node->label_shown || sim_any_fault())
 		return;
+	if (may) {
+		before(node, num_blocks);
+		return;
+	}
 	sim_fail("label lost", "the label of %s says %lu blocks; it has shown %lu", d->bdev->name,
 	        num_blocks, node->label_shown);
 }
@@ -197,6 +215,7 @@ static void read_done(void *arg, const struct err *failed)
 	/* New labels are newer than whatever was there. */
 	d->found[d->at] = label ? label->generation : 0;
 	d->generation = max_u64(d->generation, d->found[d->at]);
+	d->slots[d->at] = label == &d->labels[1];
 	if (label && d->at == 0)
 		d->size_wanted = label->num_blocks;
 	d->at++;
@@ -276,8 +295,10 @@ static void second_back(void *arg, const struct err *failed)
 	if (err.code == 0 && (!label || label->set != d->params.set || label->role != 1))
 		err_set(&err, -EINVAL, "it does not belong to '%s'", d->bdev->name);
 	/* It knows of an older generation, as it may: the next label goes to both. */
-	if (err.code == 0)
+	if (err.code == 0) {
 		d->without_second = false;
+		d->slots[1] = label == &t->labels[1];
+	}
 	bdev_done_call(t->done, &err);
 	free(t->labels);
 	free(t);

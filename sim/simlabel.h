@@ -35,6 +35,7 @@ struct simlabel {
 	struct bdev *bdev;
 	struct label *labels; /* two slots, as read or to be written */
 	uint64_t generation, found[BASES_MAX];
+	unsigned slots[BASES_MAX]; /* where the newest label of each base is: never written over */
 	uint64_t size_wanted;
 	unsigned at; /* base in work */
 	bool without_second;

@@ -183,7 +183,7 @@ static void delete_handler(struct rpc_request *request, void *params)
 	x = xcalloc(1, sizeof(*x));
 	x->request = request;
 	x->labels = simlabel_labels();
-	x->slot = ((const struct simlabel *)bdev->priv)->generation & 1;
+	x->slot = ((const struct simlabel *)bdev->priv)->slots[0];
 	str_copy(x->name, sizeof(x->name), bdev->name);
 	str_copy(x->base, sizeof(x->base), bdev->bases[0]->name);
 	erased(x, NULL);

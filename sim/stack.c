@@ -401,6 +401,8 @@ void stack_check(bool quiet)
 
 		if (!node)
 			sim_fail("unasked", "%s is there, and nobody has asked for it", b->name);
+		if (node->label_shown != bdev_num_blocks(b))
+			memset(node->label_before, 0, sizeof(node->label_before));
 		node->label_shown = bdev_num_blocks(b);
 		check_one(b, quiet);
 		check_parts(b);
