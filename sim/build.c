@@ -153,8 +153,11 @@ static bool build_grow(void)
 		for (struct bdev *b = bdev_next(NULL); b && n < ARRAY_SIZE(fit); b = bdev_next(b))
 			if (!bdev_is_claimed(b))
 				fit[n++] = b;
-		if (n && stack_draw_node(&build.rng, fit[rng_below(&build.rng, n)],
-		                 fit[rng_below(&build.rng, n)]))
+		if (n == 0)
+			continue;
+		uint64_t first = rng_below(&build.rng, n), second = rng_below(&build.rng, n);
+
+		if (stack_draw_node(&build.rng, fit[first], fit[second]))
 			return true;
 	}
 	return false;

@@ -64,6 +64,7 @@ static void fill(const struct simlabel *d, struct label *label)
 	memset(label, 0, sizeof(*label));
 	label->magic = MAGIC;
 	label->generation = d->generation + 1;
+	label->generation_again = label->generation;
 	label->set = d->params.set;
 	label->role = d->at;
 	label->num_bases = d->bdev->num_bases;
@@ -212,6 +213,8 @@ static void read_done(void *arg, const struct err *failed)
 		end(d, &err);
 		return;
 	}
+	if (label && label->generation != label->generation_again)
+		sim_fail("torn label", "%s takes a label of which half was written", d->bdev->name);
 	/* New labels are newer than whatever was there. */
 	d->found[d->at] = label ? label->generation : 0;
 	d->generation = max_u64(d->generation, d->found[d->at]);
@@ -390,9 +393,11 @@ static json_t *setup(struct sim_setup *s)
 	}
 	for (unsigned i = 0; i < s->num_bases; i++)
 		json_array_append_new(bases, json_string(s->bases[i]));
+	json_int_t set = (json_int_t)(rng_next(s->rng) & UINT32_MAX);
+	int self_found = (int)(rng_next(s->rng) & 1);
+
 	return json_pack("{s:s, s:o, s:I, s:b, s:b}", "name", s->name, "base_bdevs", bases, "set",
-	        (json_int_t)(rng_next(s->rng) & UINT32_MAX), "format", 1, "self_found",
-	        (int)(rng_next(s->rng) & 1));
+	        set, "format", 1, "self_found", self_found);
 }
 
 static uint64_t expected_blocks(const struct bdev *bdev)

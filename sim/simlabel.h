@@ -18,8 +18,8 @@ struct label {
 	uint32_t set, role, num_bases, self_found;
 	char name[64], bases[BASES_MAX][64];
 	uint8_t gap[2048];
-	uint64_t num_blocks;
-	uint8_t rest[SLOT_BYTES - 2048 - 232 - 4];
+	uint64_t num_blocks, generation_again;
+	uint8_t rest[SLOT_BYTES - 2048 - 240 - 4];
 	uint32_t crc;
 };
 _Static_assert(sizeof(struct label) == SLOT_BYTES, "a label fills its slot");
