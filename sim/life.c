@@ -271,6 +271,9 @@ static void serving(void *arg, const struct err *err)
 	(void)arg;
 	if (err && err->code)
 		sim_fail("start failed", "JSON-RPC can't be started: %s", err->text);
+	for (const struct sim_module *m = NULL; (m = sim_module_next(m));)
+		if (m->prepare)
+			m->prepare();
 	json_t *params = json_pack("{s:s}", "name", "none");
 
 	rpc_call("framework_get_config", params, primed, NULL);

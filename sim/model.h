@@ -53,8 +53,9 @@ struct model {
 	char name[64];
 	uint32_t id;
 	uint64_t sectors;
-	uint32_t flushed;       /* start of the latest flush that has ended with success */
-	uint32_t cut;           /* number of the last power cut */
+	uint32_t flushed; /* start of the latest flush that has ended with success */
+	uint32_t cut;     /* number of the last power cut */
+	bool covered;     /* something stood on the bdev since: its data is not known any more */
 	uint64_t floor_sectors; /* a resize in flight may leave only so many; UINT64_MAX: none */
 	uint32_t reads_from;    /* no read in flight started before this; see model_reads */
 	struct model_sector *sector;

@@ -68,6 +68,8 @@ struct sim_module {
 	/* What its size must be; left out: not larger than its bases together, or equal to the base
 	 * for SIM_IDENTITY. */
 	uint64_t (*expected_blocks)(const struct bdev *bdev);
+	/* Makes what its bdevs need beside their bases, in each life, before the first of them. */
+	void (*prepare)(void);
 	struct sim_module *next;
 };
 #define SIM_MODULE(module)                                                                         \

@@ -159,6 +159,9 @@ static struct model *model_for(const struct bdev *bdev, uint64_t sectors)
 	m->reads_from = SEQ_NEVER;
 	if (m->sectors != sectors)
 		model_resize(m, sectors);
+	if (m->covered)
+		model_forget(m, 0, sectors);
+	m->covered = false;
 	if (stack_relaid(bdev) && !run->from_config && run->life_started &&
 	        (run->resized || run->tally.faults))
 		model_forget(m, 0, sectors);
@@ -195,6 +198,10 @@ void io_rescan(void)
 	struct top *tops = io_tops();
 
 	for (struct bdev *b = bdev_next(NULL); b; b = bdev_next(b)) {
+		struct model *m = bdev_parent(b, 0) ? model_find(b->name) : NULL;
+
+		if (m)
+			m->covered = true;
 		if (bdev_is_claimed(b) || b->state != BDEV_ONLINE || io_top_of(b))
 			continue;
 		for (unsigned i = 0; i < IO_TOPS; i++)

@@ -101,6 +101,8 @@ struct bdev_example {
 	uint64_t num_blocks;
 	uint32_t block_bytes;
 	const char *scratch_path;
+	/* For those that want keys: files of mode 0600 with one, and with two, of 32 hex digits. */
+	const char *key_paths[2];
 };
 
 /*
@@ -179,6 +181,10 @@ struct bdev_module {
 	json_t *(*save)(const struct bdev *bdev);
 	/* The same for options of the module as a whole, written before its bdevs. */
 	json_t *(*save_module)(void);
+	/* Creations that the module keeps by itself until their base appears, beside those that
+	 * bdev_for_each_waiting knows: calls fn for each. For those who look only. */
+	void (*for_each_waiting)(
+	        void (*fn)(void *arg, const char *name, const char *missing), void *arg);
 	/* The core stops and all bdevs are gone: forget what the module keeps beside them. */
 	void (*stop)(void);
 	/* What a user might call to create such a bdev, as save writes it: for the tests that loop
@@ -306,7 +312,9 @@ struct bdev_spec {
 	 * fails or is cancelled. From the call of bdev_create on it belongs to the core. */
 	void (*free_params)(const struct bdev_module *module, void *params);
 	uint64_t own_blocks;
-	bool wait_for_bases; /* absent bases: succeed now, create when they appear */
+	bool wait_for_bases;     /* absent bases: succeed now, create when they appear */
+	uint64_t hold_at_blocks; /* policy hold from the start: the most that it is then held at;
+	                            0: follow */
 	bool without_absent; /* absent bases: create without them (at least one is there); each is
 	                        offered by base_returned when it appears */
 	const char *method;  /* for save: the create method; NULL: generated name */
@@ -372,6 +380,9 @@ const char *bdev_alias(
 bool bdev_is_claimed(const struct bdev *bdev);
 /* Parents standing on it; NULL past the last. */
 struct bdev *bdev_parent(const struct bdev *bdev, unsigned i);
+
+#define BDEV_STEP_TIMEOUT_MS 10000 /* the defaults */
+#define BDEV_STAT_INTERVAL_MS 1000
 
 struct bdev_options {
 	uint32_t bio_pool_size; /* children per loop and rank */
@@ -448,6 +459,10 @@ int bdev_set_policy(struct bdev *bdev, enum bdev_policy policy, struct err *err)
  * size again although the base has grown meanwhile. Giving up blocks is a shrink; when a holder
  * refuses it, the present size is held. -EALREADY when it is held already. */
 int bdev_hold_at(struct bdev *bdev, uint64_t num_blocks, struct err *err);
+/* The policy that a waiting creation will have: with BDEV_HOLD it appears with num_blocks, or with
+ * less if there is no more. -ENODEV if there is none of that name; -EINVAL to hold it at 0. */
+int bdev_waiting_set_policy(
+        const char *name, enum bdev_policy policy, uint64_t num_blocks, struct err *err);
 enum bdev_policy bdev_get_policy(const struct bdev *bdev);
 
 struct resize_layer {

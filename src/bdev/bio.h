@@ -114,9 +114,9 @@ struct bio {
 		struct bio_extent extent;       /* BIO_BLOCK_STATUS only */
 		struct loop_extent loop_extent; /* the same, while a backend asks loop.h */
 	};
-	bio_fn done;        /* the owner's */
-	void *arg;          /* the owner's */
-	uint64_t spare3[2]; /* frames begin on a cache line when the bio does */
+	bio_fn done;       /* the owner's */
+	void *arg;         /* the owner's */
+	struct iovec flat; /* of bio_replace_data; frames begin on a cache line behind it */
 	struct bio_frame frames[BIO_FRAMES_MAX];
 };
 _Static_assert(offsetof(struct bio, frames) == 2 * CACHE_LINE_BYTES, "the head is two cache lines");
@@ -253,6 +253,15 @@ uint64_t *bio_child_tag(struct bio *child);
  */
 #define BIO_BOUNCE_MAX_BYTES (1024 * 1024)
 void *bio_bounce(struct bio *bio, size_t bytes, bio_fn again) must_check;
+
+/*
+ * Shows the layers below this memory, which is as long as the data, in place of the caller's: for a
+ * 1:1 layer that changes what is written. bio_restore_data, in the layer's done, gives the view
+ * back. Between the two all of the frame's ctx is the core's. Layers on top of each other may both
+ * do so.
+ */
+static inline void bio_replace_data(struct bio *bio, void *memory);
+static inline void bio_restore_data(struct bio *bio);
 
 /* Length of the bio's data in bytes at the layer that holds it. */
 static inline uint64_t bio_bytes(const struct bio *bio);

@@ -105,3 +105,34 @@ static inline uint64_t bio_bytes(const struct bio *bio)
 {
 	return bio->num_blocks << bio->frame->bdev->block_shift;
 }
+
+/* The view that bio_replace_data has put aside, and the memory of an earlier one. */
+struct bio_replaced {
+	const struct iovec *iov;
+	uint32_t iovcnt, iov_skip_bytes;
+	void *memory;
+};
+
+static inline void bio_replace_data(struct bio *bio, void *memory)
+{
+	struct bio_replaced *r = bio_ctx(bio, struct bio_replaced);
+
+	r->iov = bio->iov;
+	r->iovcnt = bio->iovcnt;
+	r->iov_skip_bytes = bio->iov_skip_bytes;
+	r->memory = bio->flat.iov_base;
+	bio->flat = (struct iovec){.iov_base = memory, .iov_len = bio_bytes(bio)};
+	bio->iov = &bio->flat;
+	bio->iovcnt = 1;
+	bio->iov_skip_bytes = 0;
+}
+
+static inline void bio_restore_data(struct bio *bio)
+{
+	const struct bio_replaced *r = bio_ctx(bio, struct bio_replaced);
+
+	bio->iov = r->iov;
+	bio->iovcnt = r->iovcnt;
+	bio->iov_skip_bytes = r->iov_skip_bytes;
+	bio->flat.iov_base = r->memory;
+}

@@ -124,6 +124,22 @@ static void appear(struct creation *creation)
 	creation_end(creation, bdev);
 }
 
+/* It follows its bases until it appears. Held from the start, it appears with the size it keeps. */
+static int derive(struct bdev *bdev, struct bdev_geometry *out, struct err *err)
+{
+	uint64_t hold_at = bdev->graph->spec->hold_at_blocks;
+	int rc;
+
+	bdev->held_blocks = 0;
+	rc = geometry_now(bdev, bdev->own_blocks, out, err);
+	if (rc != 0 || hold_at == 0)
+		return rc;
+	bdev->graph->hold_wanted = true;
+	bdev->graph->hold_at_blocks = hold_at;
+	bdev->held_blocks = min_u64(hold_at, out->num_blocks);
+	return geometry_now(bdev, bdev->own_blocks, out, err);
+}
+
 static void settle(struct job *job);
 
 static void settled(void *arg, const struct err *err)
@@ -158,7 +174,7 @@ static void settle(struct job *job)
 	struct bdev_done done;
 	struct err err = creation->cancelled;
 
-	if (err.code == 0 && geometry_now(bdev, bdev->own_blocks, &creation->planned, &err) == 0 &&
+	if (err.code == 0 && derive(bdev, &creation->planned, &err) == 0 &&
 	        ++creation->tries > CREATION_TRIES_MAX)
 		err_set(&err, -EAGAIN, "'%s' can't be created: its size does not come to rest",
 		        bdev->name);
@@ -196,7 +212,7 @@ static void created(void *arg, const struct err *err)
 
 	if (stopped(creation, err))
 		return;
-	if (geometry_now(bdev, bdev->own_blocks, &bdev->geometry, &reason) != 0) {
+	if (derive(bdev, &bdev->geometry, &reason) != 0) {
 		bdev->geometry.block_bytes = 0;
 		fail(creation, &reason);
 		return;

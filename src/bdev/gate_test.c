@@ -251,7 +251,7 @@ static void nobody_is_in_a_quiet_bdev(void **state)
 	struct disk *disk = disk_open("p", true);
 
 	load_start(disk);
-	for (unsigned i = 0; i < 200; i++) {
+	for (unsigned i = 0; i < 100; i++) {
 		struct call call, nested;
 		/* Of the layer above, then of the base itself, which the layer above waits on. */
 		const char *name = i % 2 ? "p" : "t";
@@ -285,7 +285,7 @@ static void nobody_is_in_a_locked_range(void **state)
 	static uint8_t buf[4 * BLOCK];
 
 	load_start(disk);
-	for (unsigned i = 0; i < 200; i++) {
+	for (unsigned i = 0; i < 100; i++) {
 		struct bdev_range range = {
 		        .offset_blocks = i * 37 % (BLOCKS - 40), .num_blocks = 1 + i % 40};
 		struct bdev_range far = {

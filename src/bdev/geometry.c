@@ -139,7 +139,7 @@ static int hold(const struct bdev *bdev, bool fact, struct bdev_geometry *out, s
 		return 0;
 	format_size_bytes(held_text, sizeof(held_text), held * out->block_bytes);
 	format_size_bytes(derived_text, sizeof(derived_text), derived * out->block_bytes);
-	if (derived < held && !fact) {
+	if (derived < held && derived < bdev->geometry.num_blocks && !fact) {
 		char label[BDEV_LABEL_MAX];
 
 		return err_set(err, -EBUSY,

@@ -9,8 +9,8 @@
 static const struct bdev_options default_options = {
         .bio_pool_size = 1024,
         .auto_examine = true,
-        .step_timeout_ms = 10000,
-        .stat_interval_ms = 1000,
+        .step_timeout_ms = BDEV_STEP_TIMEOUT_MS,
+        .stat_interval_ms = BDEV_STAT_INTERVAL_MS,
         .saved_values = {65535, 256, 128, 16},
 };
 static struct bdev_options options;

@@ -133,6 +133,11 @@ static void leave_spec(struct bdev *bdev)
 	bool again = g->removal.rewait && !bdevs.stopping;
 	const void *params = spec->params;
 
+	if (g->made && g->hold_wanted)
+		spec->hold_at_blocks =
+		        bdev->held_blocks ? bdev->held_blocks : bdev->geometry.num_blocks;
+	else if (g->made)
+		spec->hold_at_blocks = 0;
 	if (params && again)
 		spec_take_params(spec, params);
 	else if (params && spec->free_params)

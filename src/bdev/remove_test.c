@@ -1,6 +1,7 @@
 /* Removal: in which order, who is told, who lives on, and what happens to who does not let go. */
 #include <errno.h>
 
+#include "bdev/control.h"
 #include "tests/lib/bdev_testing.h"
 
 static void test_top_goes_first(void **state)
@@ -131,6 +132,64 @@ static void test_gone_and_back(void **state)
 	bdev_wait_for_examine(test_done_init(&done));
 	test_done_wait(&done);
 	assert_null(bdev_find("pass"));
+}
+
+/* The storage below everything goes, and all with it. */
+static void pull(struct bdev *leaf)
+{
+	bdev_gone(leaf, "pulled");
+	wait_until(bdevs.alive == 0);
+}
+
+static struct bdev *put_back(uint64_t num_blocks)
+{
+	struct bdev *leaf = test_leaf_make("leaf", num_blocks, NULL);
+	struct test_done done;
+
+	bdev_wait_for_examine(test_done_init(&done));
+	test_done_wait(&done);
+	return leaf;
+}
+
+/* What is held stays held when its base goes and comes back, and nobody above sees another size. */
+static void test_hold_outlives_the_base(void **state)
+{
+	struct bdev_spec spec = test_spec(&test_pass, "pass"), above = test_spec(&test_pass, "top");
+	const char *base = "leaf", *pass_name = "pass";
+	struct err err = ERR_NONE;
+	struct bdev *leaf = test_leaf_make("leaf", 100, NULL), *pass;
+
+	(void)state;
+	spec.bases = &base;
+	above.bases = &pass_name;
+	spec.num_bases = above.num_bases = 1;
+	spec.wait_for_bases = above.wait_for_bases = true;
+	pass = test_try_create(&spec, NULL, &err);
+	test_try_create(&above, NULL, &err);
+	assert_int_equal(bdev_set_policy(pass, BDEV_HOLD, &err), 0);
+	for (unsigned i = 0; i < 2; i++) { /* also right after it was asked for */
+		pull(leaf);
+		leaf = put_back(200);
+		pass = bdev_find("pass");
+		assert_int_equal(bdev_num_blocks(pass), 100);
+		assert_int_equal(bdev_get_policy(pass), BDEV_HOLD);
+		assert_string_equal(
+		        pass->geometry.why, "held at 50 KiB by policy; it could have 100 KiB");
+		assert_int_equal(bdev_num_blocks(bdev_find("top")), 100);
+	}
+	/* While it waits, the policy can be changed as well; less than was held is taken. */
+	pull(leaf);
+	assert_int_equal(bdev_waiting_set_policy("pass", BDEV_HOLD, 0, &err), -EINVAL);
+	assert_int_equal(bdev_waiting_set_policy("nobody", BDEV_HOLD, 9, &err), -ENODEV);
+	assert_int_equal(bdev_waiting_set_policy("pass", BDEV_HOLD, 150, &err), 0);
+	leaf = put_back(120);
+	assert_int_equal(bdev_num_blocks(bdev_find("top")), 120);
+	assert_int_equal(bdev_get_policy(bdev_find("pass")), BDEV_HOLD);
+	pull(leaf);
+	assert_int_equal(bdev_waiting_set_policy("pass", BDEV_FOLLOW, 0, &err), 0);
+	put_back(130);
+	assert_int_equal(bdev_num_blocks(bdev_find("top")), 130);
+	assert_int_equal(bdev_get_policy(bdev_find("pass")), BDEV_FOLLOW);
 }
 
 /* ---- members ---- */
@@ -324,6 +383,7 @@ int main(void)
 	        TEST(test_holder_that_keeps),
 	        TEST(test_slow_destroy),
 	        TEST(test_gone_and_back),
+	        TEST(test_hold_outlives_the_base),
 	        TEST(test_member_is_lost_and_returns),
 	        TEST(test_member_is_refused),
 	        TEST(test_member_hangs),

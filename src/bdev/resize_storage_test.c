@@ -131,6 +131,9 @@ static void test_hold_gives_way(void **state)
 	assert_int_equal(bdev_num_blocks(pass), 40);
 	assert_string_equal(
 	        pass->geometry.why, "held at 50 KiB, but no more is left: same as base 'leaf'");
+	assert_int_equal(test_storage(leaf, 60, &done), 0);
+	assert_int_equal(bdev_num_blocks(pass), 60);
+	assert_int_equal(test_resize(leaf, 50, &done), -EBUSY);
 	assert_int_equal(test_storage(leaf, 200, &done), 0);
 	assert_int_equal(bdev_num_blocks(pass), 100);
 	assert_string_equal(pass->geometry.why, "held at 50 KiB by policy; it could have 100 KiB");

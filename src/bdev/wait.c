@@ -215,6 +215,26 @@ int bdev_waiting_cancel(const char *name)
 	return -ENODEV;
 }
 
+int bdev_waiting_set_policy(
+        const char *name, enum bdev_policy policy, uint64_t num_blocks, struct err *err)
+{
+	struct waiting *waiting;
+
+	BELLOWS_ASSERT(loop_is_control());
+	list_for_each (waiting, &waiting_list, link) {
+		if (strcmp(waiting->spec->name, name) != 0)
+			continue;
+		if (policy == BDEV_HOLD && num_blocks == 0)
+			return err_set(err, -EINVAL,
+			        "'%s' waits for its base and has no size to hold yet; give "
+			        "num_blocks",
+			        name);
+		waiting->spec->hold_at_blocks = policy == BDEV_HOLD ? num_blocks : 0;
+		return 0;
+	}
+	return err_set(err, -ENODEV, "there is no bdev '%s'", name);
+}
+
 void bdev_for_each_waiting(
         void (*fn)(void *arg, const struct bdev_spec *spec, const char *missing), void *arg)
 {

@@ -67,6 +67,7 @@ static int fill_info(int fd, const struct statx *stx, struct loop_file_info *inf
 	info->physical_bytes = stx->stx_blksize;
 	info->owner_uid = stx->stx_uid;
 	info->mode = stx->stx_mode & 07777;
+	info->unlinked = !info->is_block_device && stx->stx_nlink == 0;
 	if (info->is_block_device) {
 		rc = device_info(fd, info);
 		if (rc < 0)

@@ -180,6 +180,7 @@ struct loop_file_info {
 	bool direct; /* opened with O_DIRECT */
 	bool read_only;
 	bool rotational;
+	bool unlinked; /* regular file: it has no name any more, and goes when it is closed */
 	uint32_t owner_uid;
 	uint32_t mode; /* permission bits */
 };

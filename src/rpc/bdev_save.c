@@ -36,13 +36,17 @@ static void append_all(json_t *list, json_t *entries)
 static void save_options(json_t *list)
 {
 	const struct bdev_options *o = bdev_options();
-	json_t *params = json_pack("{s:I, s:I, s:b, s:I, s:I, s:I, s:I}", "bdev_io_pool_size",
+	json_t *params = json_pack("{s:I, s:I, s:b, s:I, s:I}", "bdev_io_pool_size",
 	        (json_int_t)o->saved_values[0], "bdev_io_cache_size",
 	        (json_int_t)o->saved_values[1], "bdev_auto_examine", (int)o->auto_examine,
 	        "iobuf_small_cache_size", (json_int_t)o->saved_values[2], "iobuf_large_cache_size",
-	        (json_int_t)o->saved_values[3], "step_timeout_ms", (json_int_t)o->step_timeout_ms,
-	        "stat_interval_ms", (json_int_t)o->stat_interval_ms);
+	        (json_int_t)o->saved_values[3]);
 
+	/* The reference does not know these, and refuses what it does not know. */
+	if (o->step_timeout_ms != BDEV_STEP_TIMEOUT_MS)
+		json_object_set_new(params, "step_timeout_ms", json_integer(o->step_timeout_ms));
+	if (o->stat_interval_ms != BDEV_STAT_INTERVAL_MS)
+		json_object_set_new(params, "stat_interval_ms", json_integer(o->stat_interval_ms));
 	append(list, "bdev_set_options", params);
 }
 
@@ -50,6 +54,13 @@ static json_t *save_spec(const struct bdev_spec *spec, const char *name, const u
 {
 	return rpc_generated_save(
 	        spec->module, spec->method, name, uuid, spec->bases, spec->num_bases, spec->params);
+}
+
+static void save_hold(json_t *list, const char *name, uint64_t num_blocks)
+{
+	append(list, "bdev_set_resize_policy",
+	        json_pack("{s:s, s:s, s:I}", "name", name, "policy", "hold", "num_blocks",
+	                (json_int_t)num_blocks));
 }
 
 static void save_bdev(json_t *list, const struct bdev *bdev)
@@ -61,11 +72,8 @@ static void save_bdev(json_t *list, const struct bdev *bdev)
 	else
 		append_all(list, save_spec(bdev_get_spec(bdev), bdev->name, bdev->uuid));
 	if (bdev_get_policy(bdev) == BDEV_HOLD)
-		append(list, "bdev_set_resize_policy",
-		        json_pack("{s:s, s:s, s:I}", "name", bdev->name, "policy", "hold",
-		                "num_blocks",
-		                (json_int_t)(bdev->held_blocks ? bdev->held_blocks
-		                                               : bdev->geometry.num_blocks)));
+		save_hold(list, bdev->name,
+		        bdev->held_blocks ? bdev->held_blocks : bdev->geometry.num_blocks);
 	if (histogram)
 		append(list, "bdev_enable_histogram", json_deep_copy(histogram));
 }
@@ -75,8 +83,11 @@ static void save_bdev(json_t *list, const struct bdev *bdev)
 static void save_waiting(void *arg, const struct bdev_spec *spec, const char *missing)
 {
 	(void)missing;
-	if (!spec->module->save)
-		append_all(arg, save_spec(spec, spec->name, spec->uuid));
+	if (spec->module->save)
+		return;
+	append_all(arg, save_spec(spec, spec->name, spec->uuid));
+	if (spec->hold_at_blocks)
+		save_hold(arg, spec->name, spec->hold_at_blocks);
 }
 
 static json_t *save(void)

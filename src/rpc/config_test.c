@@ -327,10 +327,23 @@ static void saves_load_and_save_the_same(void **state)
 	bdevs = inproc_result("bdev_get_bdevs", NULL);
 	assert_int_equal(json_array_size(bdevs), 3);
 	json_decref(bdevs);
+	/* Held below another bdev, and while it waits for its base. */
+	inproc_ok("bdev_set_resize_policy", "{'name':'top1','policy':'hold'}");
+	inproc_ok("bdev_resize", "{'name':'disk','num_blocks':200}");
+	inproc_ok("bdev_set_resize_policy", "{'name':'waits','policy':'hold','num_blocks':50}");
 	first = save();
 	clear();
 	load_json(first);
 	second = save();
+	inproc_ok("bdev_plain_create", "{'name':'nowhere','num_blocks':80,'block_size':512}");
+	inproc_ok("bdev_wait_for_examine", NULL);
+	bdevs = inproc_result("bdev_get_bdevs", "{'name':'waits'}");
+	assert_int_equal(
+	        json_integer_value(json_object_get(json_array_get(bdevs, 0), "num_blocks")), 50);
+	json_decref(bdevs);
+	inproc_ok("bdev_plain_delete", "{'name':'nowhere'}");
+	inproc_ok("bdev_through_create", "{'name':'waits','base_bdev_name':'nowhere','uuid':"
+	                                 "'aaaaaaaa-0000-4000-8000-000000000001'}");
 	if (!json_equal(first, second))
 		fail_msg("%s\n%s", json_dumps(first, 0), json_dumps(second, 0));
 	json_decref(first);

@@ -479,6 +479,8 @@ static void trees_show_who_stands_on_whom(void **state)
 	assert_string_equal(
 	        json_string_value(json_array_get(json_object_get(above, "bases"), 0)), "S0");
 	assert_int_equal(number(above, "num_blocks"), 1000);
+	inproc_error(-EINVAL, "num_blocks", "bdev_set_resize_policy",
+	        "{'name': 'T1', 'policy': 'hold'}");
 	waiting = json_array_get(json_object_get(tree, "waiting"), 0);
 	assert_string_equal(json_string_value(json_object_get(waiting, "name")), "T1");
 	assert_string_equal(json_string_value(json_object_get(waiting, "missing")), "later");

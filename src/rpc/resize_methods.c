@@ -231,33 +231,35 @@ static const struct param policy_table[] = {
         {0},
 };
 
-/* Whoever is answered may build on the size: in a configuration the next call does. */
-static void policy_settled(void *arg, const struct resize_report *report)
+/* Who refuses the size that follows from a policy does not refuse the policy. */
+static void policy_in_effect(void *arg, const struct resize_report *report)
 {
-	(void)report; /* refused: the present size is held */
-	rpc_reply(arg, NULL);
+	rpc_reply_err(arg, report->err.code == -ENODEV ? &report->err : NULL);
 }
 
+/*
+ * Answers when the policy is in effect: what is created on the bdev afterwards, by the next call of
+ * a configuration, must find the size that is held.
+ */
 static void set_policy(struct rpc_request *request, void *params)
 {
 	const struct policy_params *p = params;
 	struct bdev *bdev = bdev_find(p->name);
 	struct err err = ERR_NONE;
 
-	if (!bdev) {
-		rpc_fail(request, -ENODEV, "there is no bdev '%s'", p->name);
-		return;
-	}
 	if (p->num_blocks != 0 && !p->policy)
 		err_set(&err, RPC_INVALID_PARAMS, "num_blocks goes with the policy hold");
+	else if (!bdev)
+		(void)!bdev_waiting_set_policy(
+		        p->name, p->policy ? BDEV_HOLD : BDEV_FOLLOW, p->num_blocks, &err);
 	else if (p->num_blocks != 0)
 		(void)!bdev_hold_at(bdev, p->num_blocks, &err);
 	else
 		(void)!bdev_set_policy(bdev, p->policy ? BDEV_HOLD : BDEV_FOLLOW, &err);
-	if (err.code)
-		rpc_reply_err(request, &err);
+	if (bdev && err.code == 0)
+		bdev_geometry_changed(bdev, policy_in_effect, request);
 	else
-		bdev_geometry_changed(bdev, policy_settled, request);
+		rpc_reply_err(request, &err);
 }
 
 static struct rpc_method bdev_set_resize_policy = {

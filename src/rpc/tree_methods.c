@@ -74,24 +74,52 @@ static json_t *node(const struct bdev *bdev)
 	return object;
 }
 
+struct waiting_list {
+	json_t *list;
+	const struct bdev_module *module;
+};
+
+static void add_waiting_name(void *arg, const char *name, const char *missing)
+{
+	const struct waiting_list *waiting = arg;
+
+	json_array_append_new(
+	        waiting->list, json_pack("{s:o, s:s, s:o}", "name", rpc_json_string(name), "module",
+	                               waiting->module->name, "missing", rpc_json_string(missing)));
+}
+
 static void add_waiting(void *arg, const struct bdev_spec *spec, const char *missing)
 {
-	json_array_append_new(
-	        arg, json_pack("{s:o, s:s, s:o}", "name", rpc_json_string(spec->name), "module",
-	                     spec->module->name, "missing", rpc_json_string(missing)));
+	struct waiting_list *waiting = arg;
+
+	waiting->module = spec->module;
+	add_waiting_name(waiting, spec->name, missing);
+}
+
+static json_t *all_waiting(void)
+{
+	struct waiting_list waiting = {.list = json_array()};
+	struct bdev_module *module = NULL;
+
+	bdev_for_each_waiting(add_waiting, &waiting);
+	while ((module = bdev_module_next(module))) {
+		waiting.module = module;
+		if (module->for_each_waiting)
+			module->for_each_waiting(add_waiting_name, &waiting);
+	}
+	return waiting.list;
 }
 
 static void get_tree(struct rpc_request *request, void *params)
 {
-	json_t *roots = json_array(), *waiting = json_array();
+	json_t *roots = json_array();
 	struct bdev *bdev = NULL;
 
 	(void)params;
 	while ((bdev = bdev_next(bdev)))
 		if (!home_of(bdev))
 			json_array_append_new(roots, node(bdev));
-	bdev_for_each_waiting(add_waiting, waiting);
-	rpc_reply(request, json_pack("{s:o, s:o}", "bdevs", roots, "waiting", waiting));
+	rpc_reply(request, json_pack("{s:o, s:o}", "bdevs", roots, "waiting", all_waiting()));
 }
 
 static struct rpc_method bdev_get_tree = {

@@ -129,7 +129,7 @@ static bool is_of_all_bdevs(const char *method)
 
 static void saved(struct stack *stack)
 {
-	json_t *before = look(stack), *calls = saved_calls(), *after, *call;
+	json_t *before = look(stack), *calls = saved_everything(), *after, *call;
 	size_t i;
 
 	assert_true(json_is_array(calls));

@@ -81,6 +81,7 @@ static bool has_variant(const struct bdev_module *module, unsigned variant)
 	        .num_blocks = 1024,
 	        .block_bytes = 512,
 	        .scratch_path = "/nonexistent",
+	        .key_paths = {"/nonexistent", "/nonexistent"},
 	};
 
 	if (!module->example)

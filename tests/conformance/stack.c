@@ -35,6 +35,7 @@ static json_t *make_example(struct stack *stack)
 	        .num_blocks = BASE_BYTES / subject->block_bytes,
 	        .block_bytes = subject->block_bytes,
 	        .scratch_path = stack->scratch_path,
+	        .key_paths = {stack->key_paths[0], stack->key_paths[1]},
 	};
 
 	for (unsigned i = 0; i < BASES_MAX; i++)
@@ -104,6 +105,25 @@ static void make_scratch(struct stack *stack)
 	close(fd);
 }
 
+/* One with one key, one with two. */
+static void make_key_files(struct stack *stack)
+{
+	static const char digits[] = "00112233445566778899aabbccddeeff\n"
+	                             "ffeeddccbbaa99887766554433221100\n";
+
+	for (unsigned i = 0; i < 2; i++) {
+		size_t len = (i + 1) * (sizeof(digits) / 2);
+		char *path = stack->key_paths[i];
+		int fd;
+
+		snprintf(path, sizeof(stack->key_paths[i]), "%s/key%u", inproc_dir(), i);
+		fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+		assert_true(fd >= 0);
+		assert_int_equal(write(fd, digits, len), len);
+		close(fd);
+	}
+}
+
 void stack_start(const struct subject *subject, struct stack **out)
 {
 	const struct bdev_module *module = subject->module;
@@ -129,6 +149,7 @@ void stack_start(const struct subject *subject, struct stack **out)
 	}
 	if (!stack->num_bases)
 		make_scratch(stack);
+	make_key_files(stack);
 	stack_make(stack);
 }
 
@@ -153,6 +174,10 @@ void stack_end(struct stack *stack)
 	inproc_stop();
 	if (stack->scratch_path[0])
 		unlink(stack->scratch_path);
+	for (unsigned i = 0; i < 2; i++) {
+		if (stack->key_paths[i][0])
+			unlink(stack->key_paths[i]);
+	}
 	free(stack);
 }
 

@@ -58,6 +58,24 @@ json_t *saved_calls(void)
 	return inproc_result("framework_get_config", "{'name': 'bdev'}");
 }
 
+json_t *saved_everything(void)
+{
+	json_t *subsystems = inproc_result("framework_get_subsystems", NULL), *subsystem;
+	json_t *all = json_array();
+	size_t i;
+
+	json_array_foreach (subsystems, i, subsystem) {
+		json_t *calls = inproc_result("framework_get_config", "{'name': '%s'}",
+		        json_string_value(json_object_get(subsystem, "subsystem")));
+
+		if (json_is_array(calls))
+			json_array_extend(all, calls);
+		json_decref(calls);
+	}
+	json_decref(subsystems);
+	return all;
+}
+
 void expect_saved(const char *method, const char *params)
 {
 	json_t *calls = saved_calls(), *should = parse(params), *call;

@@ -16,4 +16,6 @@ void expect_driver_specific(const char *name, const char *json);
 void expect_saved(const char *method, const char *params);
 /* The calls of framework_get_config for bdev. */
 json_t *saved_calls(void);
+/* The calls of all sections, in the order in which they are loaded. */
+json_t *saved_everything(void);
 bool bdev_exists(const char *name);

@@ -49,7 +49,7 @@ struct file_bdev {
 	bool stat_running, change_running, destroying;
 	uint64_t retry_ns; /* a size that the stack did not take is offered again then */
 	unsigned outstanding;
-	bool problem_shown;
+	bool problem_shown, unlinked_shown;
 	struct list link; /* in the list of watched files */
 };
 

@@ -93,6 +93,22 @@ static void follow(struct file_bdev *f, int result, const struct loop_file_info 
 /* ---- the timer --------------------------------------------------------------------------------
  */
 
+/* Deleted, or another file has been renamed to its name. A link brings it back. */
+static void show_unlinked(struct file_bdev *f)
+{
+	if (f->stat.unlinked == f->unlinked_shown)
+		return;
+	f->unlinked_shown = f->stat.unlinked;
+	if (f->stat.unlinked)
+		log_warning("file", "'%s', the file of '%s', has been deleted", f->params.filename,
+		        f->bdev->name);
+	bdev_set_problem(f->bdev, "unlinked",
+	        f->stat.unlinked ? "its file has been deleted or replaced: what is stored is lost "
+	                           "when the bdev is deleted or the server ends"
+	                         : NULL,
+	        "copy its data to another bdev");
+}
+
 static void stat_done(struct loop_op *op, int result)
 {
 	struct file_bdev *f = container_of(op, struct file_bdev, stat_op);
@@ -100,6 +116,8 @@ static void stat_done(struct loop_op *op, int result)
 	                 f->retry_ns > loop_now_ns(loop_self());
 
 	f->stat_running = false;
+	if (result == 0 && !f->destroying)
+		show_unlinked(f);
 	/* A resize that began meanwhile knows better than what was seen before it. */
 	if (!f->change_running && !f->resize_blocks && !(result == 0 && held_back))
 		follow(f, result, &f->stat, NULL);

@@ -233,6 +233,43 @@ static void test_size_is_noticed(void **state)
 	disk_close(disk);
 }
 
+static void is_it_unlinked(
+        void *arg, const struct bdev *bdev, const char *key, const char *text, const char *action)
+{
+	(void)bdev;
+	(void)text;
+	(void)action;
+	if (strcmp(key, "unlinked") == 0)
+		*(bool *)arg = true;
+}
+
+static bool shows_unlinked(void *arg)
+{
+	bool shown = false;
+
+	(void)arg;
+	bdev_for_each_problem(is_it_unlinked, &shown);
+	return shown;
+}
+
+/* The data lives on without a name; that is said, since it ends with the bdev. */
+static void test_deletion_is_noticed(void **state)
+{
+	autofree char *other = xasprintf("%s.other", path);
+	uint8_t data[BLOCK], back[BLOCK];
+
+	(void)state;
+	struct disk *disk = create("aio");
+	assert_int_equal(rename(path, other), 0);
+	fill_pattern(data, BLOCK, 1);
+	assert_int_equal(disk_write(disk, 3, 1, data), 0);
+	assert_int_equal(unlink(other), 0);
+	wait_until(shows_unlinked, NULL);
+	assert_int_equal(disk_read(disk, 3, 1, back), 0);
+	assert_memory_equal(data, back, BLOCK);
+	disk_close(disk);
+}
+
 static void test_rescan(void **state)
 {
 	uint32_t interval_ms = 3600000;
@@ -409,6 +446,7 @@ int main(void)
 	        cmocka_unit_test_setup_teardown(
 	                test_zeroing_where_the_file_can_not, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_size_is_noticed, setup, teardown),
+	        cmocka_unit_test_setup_teardown(test_deletion_is_noticed, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_rescan, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_cut_short, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_resize, setup, teardown),

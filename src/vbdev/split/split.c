@@ -122,6 +122,7 @@ struct bdev_module split_module = {
         .describe = describe,
         .save = save_nothing,
         .save_module = split_save_module,
+        .for_each_waiting = split_for_each_waiting,
         .stop = split_stop,
         .example = example,
 };

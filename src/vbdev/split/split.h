@@ -50,10 +50,15 @@ struct split *split_add(
         const char *base_name, uint32_t count, uint64_t size_mb, uint64_t part_blocks);
 /* Takes it off the list; it is freed when nothing needs it any more. */
 void split_drop(struct split *split);
+/* Between these it is not freed, whoever drops it. */
+void split_hold(struct split *split);
+void split_release(struct split *split);
 /* Creates the parts that are missing and have room. Stops at the first failure. */
 void split_make_parts(struct split *split, struct bdev *base, struct bdev_done done);
 void split_part_gone(struct bdev *bdev);
 void split_examine(struct bdev *bdev, struct bdev_done done);
+void split_for_each_waiting(
+        void (*fn)(void *arg, const char *name, const char *missing), void *arg);
 json_t *split_save_module(void);
 void split_stop(void);
 

@@ -36,6 +36,17 @@ static void free_if_unused(struct split *split)
 	free(split);
 }
 
+void split_hold(struct split *split)
+{
+	split->working++;
+}
+
+void split_release(struct split *split)
+{
+	split->working--;
+	free_if_unused(split);
+}
+
 /* A base that has grown may have room for parts that were asked for and did not fit. */
 static void base_resized(void *arg, const struct bdev_event *event)
 {
@@ -124,6 +135,11 @@ static void end_making(struct making *making, const struct err *err)
 	free_if_unused(split);
 }
 
+static void part_went(void *arg, const struct err *err)
+{
+	end_making(arg, err);
+}
+
 static void part_made(void *arg, struct bdev *bdev, const struct err *err)
 {
 	struct making *making = arg;
@@ -136,7 +152,11 @@ static void part_made(void *arg, struct bdev *bdev, const struct err *err)
 	split->parts[making->next] = bdev;
 	split->num_parts++;
 	making->next++;
-	make_next(making);
+	/* Deleted meanwhile, together with the parts that were there. */
+	if (!split->listed)
+		bdev_remove(bdev, (struct bdev_done){.fn = part_went, .arg = making});
+	else
+		make_next(making);
 }
 
 static void make_next(struct making *making)
@@ -236,6 +256,22 @@ void split_examine(struct bdev *bdev, struct bdev_done done)
 		split_make_parts(split, bdev, done);
 	else
 		bdev_done_call(done, NULL);
+}
+
+/* ---- waiting ----------------------------------------------------------------------------------
+ */
+
+void split_for_each_waiting(void (*fn)(void *arg, const char *name, const char *missing), void *arg)
+{
+	const struct split *split;
+
+	list_for_each (split, &splits, link) {
+		for (uint32_t i = 0; i < split->count && !bdev_find(split->base_name); i++) {
+			autofree char *name = xasprintf("%sp%u", split->base_name, i);
+
+			fn(arg, name, split->base_name);
+		}
+	}
 }
 
 /* ---- save -------------------------------------------------------------------------------------

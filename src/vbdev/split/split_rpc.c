@@ -62,6 +62,7 @@ static void fail_create(struct creation *creation)
 	rpc_fail(creation->request, RPC_INVALID_PARAMS, "'%s' can't be split into %u parts: %s: %s",
 	        split->base_name, split->count, errno_text(creation->err.code), creation->err.text);
 	split_drop(creation->split);
+	split_release(creation->split);
 	free(creation);
 }
 
@@ -86,6 +87,7 @@ static void created(void *arg, const struct err *err)
 	}
 	creation->err = *err;
 	creation->removing = 1;
+	split_hold(split); /* it may be deleted while the parts go */
 	for (uint32_t i = 0; i < split->count; i++) {
 		if (!split->parts[i])
 			continue;

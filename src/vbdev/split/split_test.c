@@ -1,5 +1,6 @@
 /* The split module: where parts lie, and what becomes of them when the base changes. */
 #include <errno.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -213,14 +214,34 @@ static void test_base_that_shrank(void **state)
 	disk_close(lost);
 }
 
+/* The tree names the parts of 'later' that wait for it. */
+static void expect_waiting(size_t count)
+{
+	json_t *tree = inproc_result("bdev_get_tree", NULL), *part;
+	const json_t *waiting = json_object_get(tree, "waiting");
+	size_t i;
+
+	assert_int_equal(json_array_size(waiting), count);
+	json_array_foreach (waiting, i, part) {
+		autofree char *name = xasprintf("laterp%zu", i);
+
+		assert_string_equal(json_string_value(json_object_get(part, "name")), name);
+		assert_string_equal(json_string_value(json_object_get(part, "module")), "split");
+		assert_string_equal(json_string_value(json_object_get(part, "missing")), "later");
+	}
+	json_decref(tree);
+}
+
 static void test_waits_for_its_base(void **state)
 {
 	(void)state;
 	split("later", 2, 0, 0);
+	expect_waiting(2);
 	expect_saved("bdev_split_create",
 	        "{'base_bdev': 'later', 'split_count': 2, 'split_size_mb': 0}");
 	create_base("later", 100);
 	inproc_ok("bdev_wait_for_examine", NULL);
+	expect_waiting(0);
 	expect_blocks("laterp0", 50);
 	expect_blocks("laterp1", 50);
 	write_mark("laterp1", 0, 1);
@@ -248,6 +269,32 @@ static void test_restored_after_growth(void **state)
 	                               "'split_size_blocks': 1000}");
 	expect_blocks("mp0", 1000);
 	expect_blocks("mp2", 3000);
+}
+
+static void *create_in_vain(void *arg)
+{
+	(void)arg;
+	for (unsigned i = 0; i < 200; i++)
+		json_decref(inproc_call("bdev_split_create", "{'base_bdev': 'm', 'split_count': 8, "
+		                                             "'split_size_mb': 0}"));
+	return NULL;
+}
+
+/* Deleted while a creation that has failed takes its parts back. */
+static void test_deleted_while_it_fails(void **state)
+{
+	pthread_t other;
+
+	(void)state;
+	create_base("m", 3000);
+	create_base("mp7", 100); /* the name that the last part would have */
+	assert_int_equal(pthread_create(&other, NULL, create_in_vain, NULL), 0);
+	for (unsigned i = 0; i < 400; i++)
+		json_decref(inproc_call("bdev_split_delete", "{'base_bdev': 'm'}"));
+	assert_int_equal(pthread_join(other, NULL), 0);
+	assert_false(bdev_exists("mp0"));
+	inproc_ok("bdev_malloc_delete", "{'name': 'mp7'}");
+	split("m", 3, 0, 3);
 }
 
 static void test_refusals(void **state)
@@ -285,6 +332,7 @@ int main(void)
 	        cmocka_unit_test_setup_teardown(test_base_that_shrank, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_waits_for_its_base, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_restored_after_growth, setup, teardown),
+	        cmocka_unit_test_setup_teardown(test_deleted_while_it_fails, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_refusals, setup, teardown),
 	};
 
