@@ -15,10 +15,17 @@
 #define BLOCK 512U
 #define AREA 900U /* blocks */
 
+static void examine_nothing(void *arg)
+{
+	(void)arg;
+	bdev_options()->auto_examine = false; /* requests are counted */
+}
+
 static int setup(void **state)
 {
 	(void)state;
 	inproc_start(2);
+	inproc_run(examine_nothing, NULL);
 	return 0;
 }
 

@@ -175,7 +175,8 @@ BDEV_MODULE(copy_module);
 static void small_pools(void *arg)
 {
 	(void)arg;
-	bdev_options()->bio_pool_size = 1; /* the least: as many as one split may have */
+	bdev_options()->bio_pool_size = 1;    /* the least: as many as one split may have */
+	bdev_options()->auto_examine = false; /* requests are counted */
 }
 
 static int setup(void **state)

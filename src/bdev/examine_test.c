@@ -309,10 +309,12 @@ static void test_metadata_meanwhile(void **state)
 {
 	static struct script script = {.hold_bios = true};
 	struct test_done done, gone;
-	struct bdev *leaf = test_leaf_make("leaf", 100, &script);
+	struct bdev *leaf;
 	autofree void *buf = try_alloc_aligned(4096, 4096);
 
 	(void)state;
+	bdev_options()->auto_examine = false; /* nobody else is to read */
+	leaf = test_leaf_make("leaf", 100, &script);
 	bdev_read_meta(leaf, 0, 8, buf, test_done_init(&done));
 	poll_until(test_bios_held() == 1);
 	bdev_remove(leaf, test_done_init(&gone));

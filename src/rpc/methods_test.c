@@ -279,6 +279,9 @@ static void iostat_counts(void **state)
 	(void)state;
 	create_s0();
 	inproc_ok("bdev_plain_create", "{'name': 'S1', 'num_blocks': 10, 'block_size': 512}");
+	/* Modules may have looked for their metadata. */
+	inproc_ok("bdev_wait_for_examine", NULL);
+	inproc_ok("bdev_reset_iostat", "{'mode': 'all'}");
 	do_reads();
 	result = inproc_result("bdev_get_iostat", "{'names': ['S0'], 'per_channel': false}");
 	assert_true(number(result, "tick_rate") > 0 && number(result, "ticks") > 0);
