@@ -92,6 +92,14 @@ void ctl_start_create(struct ctl *c)
 /* ---- delete
  * ---------------------------------------------------------------------------------------- */
 
+/* It was refused, and is there as before. */
+static bool stays(const struct ctl *c)
+{
+	const struct bdev *bdev = bdev_find(c->name);
+
+	return bdev && bdev->state == BDEV_ONLINE;
+}
+
 static void after_delete(struct ctl *c)
 {
 	const struct sim_module *m = sim_module_find(c->node->module);
@@ -129,6 +137,11 @@ static void deleted(void *arg, bool ok)
 	if (!ok && !sim_any_fault())
 		sim_fail("delete failed", "op %u: %s '%s' can't be deleted", c->op, c->node->module,
 		        c->node->name);
+	if (!ok && stays(c)) {
+		c->node->state = NODE_UP;
+		ctl_end(c);
+		return;
+	}
 	run->tally.deletes++;
 	after_delete(c);
 }

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "bdev/control.h"
 #include "bdev/core.h"
 #include "rpc/server.h"
 #include "sim/run.h"
@@ -134,6 +135,12 @@ static void on_signal(int signum)
 	life_stop();
 }
 
+/* A resize that nobody has asked for, since a file has changed, may go on when all else is done. */
+static bool is_quiet(void)
+{
+	return io_idle() && control_idle() && jobs_idle();
+}
+
 static void next_phase(void)
 {
 	uint32_t op;
@@ -151,7 +158,7 @@ static void next_phase(void)
 			life.phase = LIFE_DRAINING;
 		return;
 	case LIFE_DRAINING:
-		if (!io_idle() || !control_idle())
+		if (!is_quiet())
 			return;
 		io_check_told();
 		stack_check(true);
@@ -217,7 +224,7 @@ static uint64_t client_next(unsigned loop_id)
 			return UINT64_MAX;
 		return life.think_until;
 	case LIFE_DRAINING:
-		return loop_id == LOOP_CONTROL && io_idle() && control_idle() ? 0 : UINT64_MAX;
+		return loop_id == LOOP_CONTROL && is_quiet() ? 0 : UINT64_MAX;
 	case LIFE_CLOSING:
 		return loop_id == LOOP_CONTROL && io_closed() ? 0 : UINT64_MAX;
 	}
