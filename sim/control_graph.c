@@ -41,6 +41,10 @@ static void created(void *arg, bool ok)
 
 	sim_event(SIM_CREATE, c->op, ok, 0);
 	run->tally.creates += ok;
+	if (!ok && life_is_stopping()) { /* half of it may be there: the next life tells */
+		ctl_end(c);
+		return;
+	}
 	if (!ok && !sim_any_fault())
 		sim_fail("create failed", "op %u: %s '%s' can't be created on %s", c->op,
 		        c->node->module, c->node->name, c->name);
@@ -132,6 +136,10 @@ static void deleted(void *arg, bool ok)
 {
 	struct ctl *c = arg;
 
+	if (!ok && life_is_stopping()) {
+		ctl_end(c);
+		return;
+	}
 	/* A disk that stalls may make it take longer than the call waits; it goes on all the same.
 	 */
 	if (!ok && !sim_any_fault())

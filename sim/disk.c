@@ -180,6 +180,14 @@ void sim_disk_grow(struct sim_file *f, uint64_t size_bytes)
 	sim_event(SIM_FILE_FAULT, sim_file_index(f), FAULT_RESIZE, size_bytes);
 }
 
+void sim_disk_spoil(struct sim_file *f, uint64_t at)
+{
+	uint64_t sector = at / SIM_SECTOR_BYTES;
+
+	f->sectors[sector] |= SECTOR_BAD;
+	f->touched_bytes = max_u64(f->touched_bytes, (sector + 1) * SIM_SECTOR_BYTES);
+}
+
 bool sim_disk_bad(const struct sim_file *f, uint64_t offset, uint64_t len)
 {
 	uint64_t end = div_round_up_u64(offset + len, SIM_SECTOR_BYTES);

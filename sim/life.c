@@ -129,6 +129,11 @@ void life_stop(void)
 	bdev_stop((struct bdev_done){stopped, NULL});
 }
 
+bool life_is_stopping(void)
+{
+	return life.phase == LIFE_STOPPING;
+}
+
 static void on_signal(int signum)
 {
 	(void)signum;

@@ -207,6 +207,7 @@ static inline struct rng run_op_rng(uint32_t op)
 _Noreturn void life_run(void);
 /* Stops the daemon at once, as a signal does, with all that is under way. */
 void life_stop(void);
+bool life_is_stopping(void);
 /* Ends this life in order; the next one begins where this one stopped. */
 void life_restart(void);
 
