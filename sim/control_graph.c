@@ -81,6 +81,9 @@ static void released(void *arg)
 		ctl_end(c);
 		return;
 	}
+	/* Its metadata goes where data was, also when it does not come to be after all. */
+	if (model_find(c->name) && (sim_module_find(c->node->module)->claims & SIM_LABELLED))
+		model_find(c->name)->covered = true;
 	stack_create_node(c->node, created, c);
 }
 
