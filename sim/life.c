@@ -114,8 +114,10 @@ void life_restart(void)
 static void stopped(void *arg, const struct err *err)
 {
 	(void)arg;
-	if (err && err->code)
+	if (err && err->code && !sim_any_fault())
 		sim_fail("stop failed", "the bdevs can't be stopped: %s", err->text);
+	if (err && err->code)
+		sim_crash(false); /* a disk hangs: the daemon does not wait for it and exits */
 	rpc_stop();
 	loops_stop(0);
 }
