@@ -28,6 +28,9 @@
 enum model_entry_flags {
 	ENTRY_OK = 1 << 0,      /* ended with success: supersedes */
 	ENTRY_DURABLE = 1 << 1, /* whatever the cache does */
+	/* What a read has shown of writes that had not ended: a disk without a cache makes durable
+	 * only those that have. */
+	ENTRY_SEEN = 1 << 2,
 };
 
 struct model_entry {
