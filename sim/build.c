@@ -9,6 +9,12 @@
 #include "rpc/server.h"
 #include "sim/run.h"
 
+/* What stands on a disk that fails, or is made when all ends, need not come to be. */
+static bool may_fail(void)
+{
+	return sim_any_fault() || life_is_stopping();
+}
+
 /* ---- creating and deleting
  * ----------------------------------------------------------------------- */
 
@@ -133,7 +139,7 @@ static void built(void *arg, bool ok)
 		node_made(node);
 		ok = true;
 	}
-	if (!ok && run->life_started && !sim_any_fault())
+	if (!ok && run->life_started && !may_fail())
 		sim_fail("not recreated", "%s '%s' can't be created again after a restart",
 		        node->module, node->name);
 	/* Layers that wait for a base that returns come by themselves, and can't be created. */
@@ -204,7 +210,7 @@ static void build_examined(void *arg, const struct err *err)
 		        loop_self(), &build.timer, loop_now_ns(loop_self()) + NSEC_PER_MSEC);
 		return;
 	}
-	if (waiting > 0 && !sim_any_fault())
+	if (waiting > 0 && !may_fail())
 		sim_fail("not recreated", "%u bdevs still wait for a base", waiting);
 	for (unsigned i = 0; i < RUN_NODES_MAX; i++) {
 		struct run_node *node = &run->nodes[i];
@@ -212,7 +218,7 @@ static void build_examined(void *arg, const struct err *err)
 		if (node->state == NODE_UP)
 			node_made(node);
 		if (node->state == NODE_UP && node->self_found && !bdev_find(node->name) &&
-		        !sim_any_fault())
+		        !may_fail())
 			sim_fail("not recreated", "'%s' has not been found", node->name);
 	}
 	build.done();
@@ -284,7 +290,7 @@ void stack_build_missing(void (*done)(void))
 static void configured(void *arg, const struct err *err)
 {
 	rpc_config_free(arg);
-	if (err && err->code && !sim_any_fault())
+	if (err && err->code && !may_fail())
 		sim_fail("configuration failed", "%s\n%s", err->text, run->config);
 	build_poll(&build.timer);
 }
