@@ -102,10 +102,8 @@ static int read_execute(struct sim_op *so)
 	if (so->offset >= f->size_bytes)
 		return ended(so, 0);
 	end = min_u64(so->offset + so->len, f->size_bytes);
-	if (meets(f, FAULT_LATENT, at)) {
-		f->sectors[(at + rng_below(&sim->disk, end - at)) / SIM_SECTOR_BYTES] |= SECTOR_BAD;
-		f->touched_bytes = max_u64(f->touched_bytes, align_up_u64(end, SIM_SECTOR_BYTES));
-	}
+	if (meets(f, FAULT_LATENT, at))
+		sim_disk_spoil(f, at + rng_below(&sim->disk, end - at));
 	if (sim_disk_bad(f, at, end - at) || meets(f, FAULT_READ_ERROR, at))
 		return ended(so, -EIO);
 	for (unsigned i = 0; i < so->iovcnt && at < end; i++) {

@@ -41,8 +41,7 @@ struct rpc_method; /* rpc/rpc.h */
 #define BDEV_WHY_MAX 160
 #define BDEV_ALIASES_MAX 64
 
-/* ---- geometry ---------------------------------------------------------------------------------
- */
+/* ---- geometry ------------------------------------------------------------------------------ */
 
 struct bdev_geometry {
 	uint64_t num_blocks;
@@ -79,8 +78,7 @@ struct bdev_geometry_in {
 	uint64_t own_blocks;
 };
 
-/* ---- modules ----------------------------------------------------------------------------------
- */
+/* ---- modules ------------------------------------------------------------------------------- */
 
 /* Ends an asynchronous slot: called exactly once, on the control loop; may be called before the
  * slot returns. err is NULL or err->code is 0 on success. */
@@ -152,7 +150,9 @@ struct bdev_module {
 	 * create. */
 	void (*destroy)(struct bdev *bdev, struct bdev_done done);
 
-	/* Write and flush what must be on disk before the planned geometry may be published. */
+	/* Write and flush what must be on disk before the planned geometry may be published.
+	 * Neither this nor resize is called again before the earlier call has been answered,
+	 * however late that is. */
 	void (*persist)(
 	        struct bdev *bdev, const struct bdev_geometry *planned, struct bdev_done done);
 	/* Left out: agrees. 0, or an error with the reason why it refuses the planned geometry now.
@@ -215,8 +215,7 @@ struct bdev_module *bdev_module_find(const char *name);
 /* In order of name, so that nothing depends on link order. NULL starts; NULL ends. */
 struct bdev_module *bdev_module_next(const struct bdev_module *after);
 
-/* ---- what a module and a holder may ask of a bdev
- * ------------------------------------------------ */
+/* ---- what a module and a holder may ask of a bdev ------------------------------------------ */
 
 enum bdev_state {
 	BDEV_CREATING, /* not visible; its module prepares it */
@@ -233,6 +232,7 @@ enum bdev_gate {
 	GATE_LIMITS = 1 << 3,   /* check alignment, max transfer and boundary */
 	GATE_DRAIN = 1 << 4,    /* somebody waits for an in-flight counter */
 	GATE_HISTOGRAM = 1 << 5,
+	GATE_QOS = 1 << 6, /* keep to the rate limits */
 };
 
 struct bdev_op_stats {
@@ -273,6 +273,7 @@ struct bdev {
 	struct bdev_geometry geometry; /* as published */
 	uint64_t own_blocks;
 	uint64_t held_blocks;     /* policy hold: the size kept; 0: follow */
+	struct qos *qos;          /* the core's: rate limits; NULL: none */
 	struct bdev_graph *graph; /* the core's: handles, parents, claims, aliases, what waits */
 	struct list link;         /* in the list of all, in order of registration */
 };
@@ -300,8 +301,7 @@ void bdev_read_meta(struct bdev *bdev, uint64_t offset_blocks, uint64_t num_bloc
 void bdev_write_meta(struct bdev *bdev, uint64_t offset_blocks, uint64_t num_blocks,
         const void *buf, struct bdev_done done);
 
-/* ---- graph (control loop) ----------------------------------------------------------------------
- */
+/* ---- graph (control loop) ------------------------------------------------------------------ */
 
 struct bdev_spec {
 	const struct bdev_module *module;
@@ -409,8 +409,7 @@ const char *bdev_examine_allowed(unsigned i);
 void bdev_start(void);
 void bdev_stop(struct bdev_done done);
 
-/* ---- holders (targets and jobs) -----------------------------------------------------------------
- */
+/* ---- holders (targets and jobs) ------------------------------------------------------------ */
 
 enum bdev_told {
 	BDEV_TOLD,        /* every connected client has been told */
@@ -449,8 +448,7 @@ void *bdev_handle_arg(const struct bdev_handle *handle);
 /* Text of the i-th holder; NULL past the last. */
 const char *bdev_holder(const struct bdev *bdev, unsigned i);
 
-/* ---- resize (control loop)
- * ----------------------------------------------------------------------- */
+/* ---- resize (control loop) ----------------------------------------------------------------- */
 
 enum bdev_policy {
 	BDEV_FOLLOW,
@@ -508,8 +506,7 @@ void bdev_storage_changed(struct bdev *bdev, uint64_t own_blocks, resize_done_fn
  */
 void bdev_geometry_changed(struct bdev *bdev, resize_done_fn done, void *arg);
 
-/* ---- quiesce (control loop)
- * ------------------------------------------------------------------------ */
+/* ---- quiesce (control loop) ---------------------------------------------------------------- */
 
 /* New bios that enter this bdev queue; done when none is in flight. Nests: each needs its
  * unquiesce, after its done. -ENODEV: the bdev is being removed, and is not quiesced. Who quiesces
@@ -534,8 +531,7 @@ struct bdev_range {
 void bdev_range_lock(struct bdev *bdev, struct bdev_range *range);
 void bdev_range_unlock(struct bdev *bdev, struct bdev_range *range);
 
-/* ---- statistics
- * ------------------------------------------------------------------------------------- */
+/* ---- statistics ---------------------------------------------------------------------------- */
 
 /* Sums over loops (per_loop NULL) or one row per loop; read without stopping anything. done on
  * control. */
@@ -569,8 +565,7 @@ void bdev_histogram_disable(struct bdev *bdev, struct bdev_done done);
 /* -ENOMEM when it is off (as the reference answers). The caller frees out->buckets. */
 void bdev_histogram_get(struct bdev *bdev, struct bdev_histogram *out, struct bdev_done done);
 
-/* ---- events (control loop)
- * --------------------------------------------------------------------------- */
+/* ---- events (control loop) ----------------------------------------------------------------- */
 
 struct bdev_event {
 	const char *type; /* "bdev_register", "bdev_unregister", "bdev_resize", ... */
