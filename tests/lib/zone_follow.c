@@ -95,12 +95,12 @@ static void model_writes(struct op *op)
 {
 	uint64_t from = op->offset % kept->zone_blocks;
 
-	op->resets = life.model.zones[op->zone].resets;
 	if (op->kind == KIND_APPEND && from != 0)
 		op->expected = -EINVAL;
 	else
 		op->expected = zone_model_write(
 		        &life.model, op->zone, op->kind == KIND_APPEND, from, op->blocks, &op->at);
+	op->changes = life.model.zones[op->zone].changes;
 	for (uint64_t i = 0; op->expected == 0 && i < op->blocks; i++)
 		zone_blocks_begin(&kept->blocks, op->zone * kept->zone_blocks + op->at + i,
 		        zone_op_value(op, i));
@@ -281,7 +281,7 @@ static void judge_write(struct op *op)
 	if (op->bio.status != 0)
 		how = op->taken_back ? ZONE_WRITE_TAKEN_BACK : ZONE_WRITE_FAILED;
 	if (how == ZONE_WRITE_FAILED && op->expected == 0 &&
-	        op->resets == life.model.zones[op->zone].resets &&
+	        op->changes == life.model.zones[op->zone].changes &&
 	        op->at + op->blocks == life.model.zones[op->zone].written)
 		sim_fail("not taken back", "a write that failed keeps its blocks in zone %u",
 		        op->zone);

@@ -50,7 +50,7 @@ struct op {
 	unsigned loop, zone, zones_done;
 	uint64_t offset, blocks, at, size_at_start, order;
 	int expected;
-	unsigned resets; /* of its zone before it */
+	unsigned changes; /* of its zone, it included */
 	uint32_t began, value;
 	uint8_t data[READ_MAX * ZONE_BLOCK_BYTES];
 	struct bio_zone zones[ZONE_MODEL_ZONES_MAX];

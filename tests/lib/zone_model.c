@@ -75,6 +75,7 @@ int zone_model_write(struct zone_model *m, unsigned zone, bool append, uint64_t 
 	if (!zone_model_is_open(m, zone))
 		m->zones[zone].state = ZONE_IMPLICIT_OPEN;
 	m->zones[zone].written += count_blocks;
+	m->zones[zone].changes++;
 	if (m->zones[zone].written == m->capacity_blocks)
 		m->zones[zone].state = ZONE_FULL;
 	*at = begin;
@@ -151,7 +152,7 @@ int zone_model_manage(struct zone_model *m, unsigned zone, enum zone_action acti
 	m->zones[zone].state = to;
 	if (action == ZONE_RESET) {
 		m->zones[zone].written = 0;
-		m->zones[zone].resets++;
+		m->zones[zone].changes++;
 	}
 	return 0;
 }

@@ -16,7 +16,7 @@ struct zone_model {
 		enum zone_state state;
 		uint64_t written; /* blocks, from the start of the zone */
 		uint64_t opened;  /* when; that which was first is closed for another */
-		unsigned resets;
+		unsigned changes; /* writes and resets */
 	} zones[ZONE_MODEL_ZONES_MAX];
 	uint64_t openings;
 };
