@@ -28,10 +28,9 @@ enum sim_claims {
 	SIM_REDUNDANT = 1 << 4, /* serves on with its bases' faults; see tolerates */
 	SIM_RELAID =
 	        1 << 6, /* created again over a base of another size, its data lies elsewhere */
-	SIM_WATCHES = 1 << 7,       /* notices when its file changes size from outside */
-	SIM_FORGETS_GROWN = 1 << 8, /* what a growth brings reads as zeroes only until a restart */
-	SIM_LABELLED = 1 << 5,      /* refuses a base with the content of another, and, when it has
-	                               several, of an earlier time */
+	SIM_WATCHES = 1 << 7,  /* notices when its file changes size from outside */
+	SIM_LABELLED = 1 << 5, /* refuses a base with the content of another, and, when it has
+	                          several, of an earlier time */
 };
 
 /* What setup may choose from. */

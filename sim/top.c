@@ -195,9 +195,6 @@ static struct model *model_for(const struct bdev *bdev, uint64_t sectors)
 	if (stack_any_claims(bdev, SIM_RELAID) && !run->from_config && run->life_started &&
 	        (run->resized || run->tally.faults))
 		model_forget(m, 0, sectors);
-	if (stack_any_claims(bdev, SIM_FORGETS_GROWN) && run->life_started &&
-	        (run->resized || run->tally.faults))
-		model_forget(m, 0, sectors);
 	return m;
 }
 

@@ -1,7 +1,7 @@
 #include "sim/run.h"
 
 /* Nearly all requests of the workload are refused, as zones are full at first: what is looked at
- * here is how it lives with others. Its requests have a simulation of their own. */
+ * here is how it lives with others. Its requests and data have a simulation of their own. */
 static json_t *setup(struct sim_setup *s)
 {
 	uint64_t max = min_u64(max_u64(s->num_blocks / 8, 1), 64); /* it may shrink before */
@@ -20,7 +20,7 @@ static uint64_t expected_blocks(const struct bdev *bdev)
 
 static struct sim_module zone_block_sim = {
         .name = "zone_block",
-        .claims = SIM_FAILS | SIM_FORGETS_GROWN,
+        .claims = SIM_FAILS | SIM_NO_DATA,
         .weight = 8,
         .bases_min = 1,
         .bases_max = 1,
