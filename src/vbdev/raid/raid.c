@@ -1,0 +1,544 @@
+/*
+ * raid.c: which arrays are there, and in which state; and the module.
+ */
+#include "vbdev/raid/raid.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+
+struct list raids = LIST_INIT(raids);
+
+static const struct raid_level *const levels[] = {&raid0_level, &raid1_level, &concat_level};
+
+/* ---- states -----------------------------------------------------------------------------------
+ */
+
+static const char *const state_texts[RAID_STATES] = {
+        [RAID_CONFIGURING] = "configuring",
+        [RAID_STARTING] = "configuring",
+        [RAID_ONLINE] = "online",
+        [RAID_STOPPING] = "offline",
+        [RAID_OFFLINE] = "offline",
+        [RAID_DELETING] = "offline",
+};
+
+#define TO(state) (1U << RAID_##state)
+static const unsigned transitions[RAID_STATES] = {
+        [RAID_CONFIGURING] = TO(STARTING) | TO(DELETING),
+        [RAID_STARTING] = TO(ONLINE) | TO(CONFIGURING) | TO(OFFLINE) | TO(DELETING),
+        [RAID_ONLINE] = TO(STOPPING) | TO(DELETING),
+        [RAID_STOPPING] = TO(OFFLINE) | TO(DELETING),
+        [RAID_OFFLINE] = TO(STARTING) | TO(DELETING),
+        [RAID_DELETING] = 0,
+};
+
+const char *raid_state_text(enum raid_state state)
+{
+	return state_texts[state];
+}
+
+void raid_set_state(struct raid *raid, enum raid_state state)
+{
+	BELLOWS_ASSERT(transitions[raid->state] & (1U << state));
+	raid->state = state;
+}
+
+/* ---- the list ---------------------------------------------------------------------------------
+ */
+
+const struct raid_level *raid_level_by_number(uint32_t number)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(levels); i++) {
+		if (levels[i]->number == number)
+			return levels[i];
+	}
+	return NULL;
+}
+
+const struct raid_level *raid_level_by_name(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(levels); i++) {
+		if (strcmp(levels[i]->name, name) == 0 ||
+		        (levels[i]->short_name && strcmp(levels[i]->short_name, name) == 0))
+			return levels[i];
+	}
+	return NULL;
+}
+
+struct raid *raid_new(const char *name, const struct raid_level *level, unsigned num_slots)
+{
+	struct raid *raid = xcalloc(1, sizeof(*raid));
+
+	str_copy(raid->name, sizeof(raid->name), name);
+	raid->level = level;
+	raid->num_slots = num_slots;
+	raid->slots = xcalloc(num_slots, sizeof(*raid->slots));
+	for (unsigned i = 0; i < num_slots; i++) {
+		raid->slots[i].raid = raid;
+		list_init(&raid->slots[i].leaving);
+	}
+	raid_suspects_init(raid);
+	list_init(&raid->start_waiters);
+	list_init(&raid->link);
+	list_push_back(&raids, &raid->link);
+	return raid;
+}
+
+struct raid *raid_find(const char *name)
+{
+	struct raid *raid;
+
+	list_for_each (raid, &raids, link) {
+		if (strcmp(raid->name, name) == 0)
+			return raid;
+	}
+	return NULL;
+}
+
+struct raid *raid_find_uuid(const uuid_t uuid)
+{
+	struct raid *raid;
+
+	list_for_each (raid, &raids, link) {
+		if (!uuid_is_null(uuid) && uuid_compare(raid->uuid, uuid) == 0)
+			return raid;
+	}
+	return NULL;
+}
+
+void raid_hold(struct raid *raid)
+{
+	raid->busy++;
+}
+
+void raid_unhold(struct raid *raid)
+{
+	struct bdev_done deleted = raid->deleted;
+
+	BELLOWS_ASSERT(raid->busy > 0);
+	if (--raid->busy > 0 || raid->state != RAID_DELETING)
+		return;
+	BELLOWS_ASSERT(list_empty(&raid->start_waiters));
+	loop_timer_stop(loop_self(), &raid->wait);
+	list_remove(&raid->link);
+	raid_store_free(raid);
+	free(raid->slots);
+	free(raid);
+	if (deleted.fn)
+		bdev_done_call(deleted, NULL);
+}
+
+unsigned raid_present(const struct raid *raid)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < raid->num_slots; i++)
+		n += raid->slots[i].use == SLOT_IN;
+	return n;
+}
+
+unsigned raid_expected(const struct raid *raid)
+{
+	unsigned n = 0;
+
+	if (!raid->sb_valid)
+		return raid->num_slots;
+	for (unsigned i = 0; i < raid->num_slots; i++)
+		n += raid->sb.slots[i].state == RAID_SB_CONFIGURED;
+	return n;
+}
+
+void raid_missing_text(const struct raid *raid, char *buf, size_t size)
+{
+	size_t at = 0;
+
+	buf[0] = '\0';
+	for (unsigned i = 0; i < raid->num_slots && at + 1 < size; i++) {
+		const struct raid_slot *slot = &raid->slots[i];
+		char uuid[UUID_STR_LEN];
+
+		if (slot->use == SLOT_IN)
+			continue;
+		uuid_unparse_lower(slot->uuid, uuid);
+		int n = slot->name[0] ? snprintf(buf + at, size - at, "%s'%.64s'", at ? ", " : "",
+		                                slot->name)
+		        : uuid_is_null(slot->uuid)
+		                ? snprintf(buf + at, size - at, "%sone for slot %u", at ? ", " : "",
+		                          i)
+		                : snprintf(buf + at, size - at, "%sthe member %s", at ? ", " : "",
+		                          uuid);
+
+		at += (size_t)n;
+	}
+}
+
+/* While there is no bdev, the members show it. */
+void raid_problem(struct raid *raid, const char *key, const char *text, const char *action)
+{
+	autofree char *own = xasprintf("raid %s", key);
+
+	if (raid->bdev)
+		bdev_set_problem(raid->bdev, own, text, action);
+	for (unsigned i = 0; i < raid->num_slots; i++) {
+		struct bdev *member = raid->slots[i].bdev;
+
+		if (member && (!raid->bdev || !text))
+			bdev_set_problem(member, own, text, action);
+	}
+}
+
+/* ---- what is shown ----------------------------------------------------------------------------
+ */
+
+static unsigned operational(const struct raid *raid)
+{
+	if (raid->state != RAID_ONLINE)
+		return raid_expected(raid);
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < raid->num_slots; i++)
+		n += raid->slots[i].use == SLOT_IN || raid->slots[i].use == SLOT_TARGET;
+	return n;
+}
+
+static json_t *describe_slot(const struct raid *raid, const struct raid_slot *slot)
+{
+	bool there = slot->use == SLOT_IN || slot->use == SLOT_TARGET;
+	bool forgotten = !there && raid->state == RAID_ONLINE;
+	uint64_t blocks = slot->data_blocks;
+	char uuid[UUID_STR_LEN];
+	uuid_t none = {0};
+
+	if (raid->bdev)
+		blocks = raid->level->used(
+		        raid, raid->bdev->geometry.num_blocks, (unsigned)(slot - raid->slots));
+	else if (there && !blocks)
+		blocks = slot->bdev->geometry.num_blocks - slot->data_offset_blocks;
+	uuid_unparse_lower(forgotten ? none : slot->uuid, uuid);
+	return json_pack("{s:s?, s:s, s:b, s:I, s:I}", "name",
+	        forgotten || !slot->name[0] ? NULL : slot->name, "uuid", uuid, "is_configured",
+	        (int)there, "data_offset",
+	        (json_int_t)(there || raid->sb_valid ? slot->data_offset_blocks : 0), "data_size",
+	        (json_int_t)blocks);
+}
+
+static json_t *describe_process(const struct raid *raid)
+{
+	struct raid_progress p;
+	json_t *process;
+
+	if (!raid_rebuild_progress(raid, &p))
+		return NULL;
+	process = json_pack("{s:s, s:s, s:{s:I, s:I}, s:I, s:b}", "type", "rebuild", "target",
+	        raid->slots[p.slot].name, "progress", "blocks", (json_int_t)p.blocks, "percent",
+	        (json_int_t)(p.total_blocks ? p.blocks * 100 / p.total_blocks : 0), "bytes_per_sec",
+	        (json_int_t)p.bytes_per_s, "paused", (int)p.paused);
+	if (p.left_s != UINT64_MAX)
+		json_object_set_new(process, "seconds_left", json_integer((json_int_t)p.left_s));
+	return process;
+}
+
+json_t *raid_describe(const struct raid *raid, bool named)
+{
+	json_t *object = json_object(), *list = json_array(), *process = describe_process(raid);
+	char uuid[UUID_STR_LEN];
+	unsigned discovered = 0;
+
+	for (unsigned i = 0; i < raid->num_slots; i++) {
+		const struct raid_slot *slot = &raid->slots[i];
+
+		discovered += slot->use == SLOT_IN || slot->use == SLOT_TARGET;
+		json_array_append_new(list, describe_slot(raid, slot));
+	}
+	if (named)
+		json_object_set_new(object, "name", json_string(raid->name));
+	uuid_unparse_lower(raid->bdev ? raid->bdev->uuid : raid->uuid, uuid);
+	json_object_set_new(object, "uuid", json_string(uuid));
+	json_object_set_new(object, "strip_size_kb", json_integer(raid->strip_size_kb));
+	json_object_set_new(object, "state", json_string(raid_state_text(raid->state)));
+	json_object_set_new(object, "raid_level", json_string(raid->level->name));
+	json_object_set_new(object, "superblock", json_boolean(raid->superblock));
+	json_object_set_new(object, "num_base_bdevs", json_integer(raid->num_slots));
+	json_object_set_new(object, "num_base_bdevs_discovered", json_integer(discovered));
+	json_object_set_new(object, "num_base_bdevs_operational", json_integer(operational(raid)));
+	if (process)
+		json_object_set_new(object, "process", process);
+	json_object_set_new(object, "base_bdevs_list", list);
+	return object;
+}
+
+static json_t *describe(const struct bdev *bdev)
+{
+	const struct raid *raid = ((const struct raid_priv *)bdev->priv)->raid;
+
+	return json_pack("{s:o}", "raid", raid_describe(raid, false));
+}
+
+/* ---- what is saved ----------------------------------------------------------------------------
+ */
+
+/* Nothing lies behind the last one. */
+static void save_starts(const struct raid *raid, json_t *params)
+{
+	json_t *list = json_array();
+	unsigned shift = raid->io.strip_shift;
+	bool moved = false;
+
+	for (unsigned i = 0; i + 1 < raid->num_slots; i++) {
+		const struct raid_slot *slot = &raid->slots[i];
+
+		json_array_append_new(list, json_integer((json_int_t)slot->data_blocks));
+		moved |= slot->bdev &&
+		         slot->bdev->geometry.num_blocks >> shift << shift != slot->data_blocks;
+	}
+	if (moved)
+		json_object_set(params, "base_data_blocks", list);
+	json_decref(list);
+}
+
+json_t *raid_save_call(const struct raid *raid)
+{
+	json_t *params = json_pack("{s:s}", "name", raid->name), *bases = json_array();
+	const unsigned char *id = raid->bdev ? raid->bdev->uuid : raid->uuid;
+	char text[BDEV_NAME_MAX];
+
+	if (!uuid_is_null(id)) {
+		uuid_unparse_lower(id, text);
+		json_object_set_new(params, "uuid", json_string(text));
+	}
+	if (raid->strip_size_kb)
+		json_object_set_new(params, "strip_size_kb", json_integer(raid->strip_size_kb));
+	json_object_set_new(params, "raid_level", json_string(raid->level->name));
+	for (unsigned i = 0; i < raid->num_slots; i++) {
+		const struct raid_slot *slot = &raid->slots[i];
+		bool left = slot->use == SLOT_FREE && raid->state == RAID_ONLINE;
+
+		snprintf(text, sizeof(text), "removed_base_bdev_%u", i);
+		json_array_append_new(
+		        bases, json_string(slot->name[0] && !left ? slot->name : text));
+	}
+	json_object_set_new(params, "base_bdevs", bases);
+	if (raid->level == &concat_level && raid->bdev)
+		save_starts(raid, params);
+	return json_pack("{s:s, s:o}", "method", "bdev_raid_create", "params", params);
+}
+
+/* One with a superblock is found by that. */
+static json_t *save(const struct bdev *bdev)
+{
+	const struct raid *raid = ((const struct raid_priv *)bdev->priv)->raid;
+
+	return raid->superblock ? NULL : json_pack("[o]", raid_save_call(raid));
+}
+
+static json_t *save_module(void)
+{
+	json_t *calls = json_array(), *options;
+	struct raid *raid;
+
+	options = json_pack("{s:I, s:I}", "process_window_size_kb",
+	        (json_int_t)raid_options.window_kb, "process_max_bandwidth_mb_sec",
+	        (json_int_t)raid_options.bandwidth_mb);
+	if (raid_options.wait_s == RAID_WAIT_NEVER)
+		json_object_set_new(options, "degraded_start_wait", json_string("never"));
+	else if (raid_options.wait_s != RAID_WAIT_DEFAULT_S)
+		json_object_set_new(options, "degraded_start_wait",
+		        json_integer((json_int_t)raid_options.wait_s));
+	json_array_append_new(calls,
+	        json_pack("{s:s, s:o}", "method", "bdev_raid_set_options", "params", options));
+	list_for_each (raid, &raids, link) {
+		bool asked_for = raid->state == RAID_CONFIGURING || raid->state == RAID_STARTING ||
+		                 raid->state == RAID_OFFLINE;
+
+		if (asked_for && !raid->sb_valid) {
+			json_t *call = raid_save_call(raid);
+
+			if (raid->superblock)
+				json_object_set_new(
+				        json_object_get(call, "params"), "superblock", json_true());
+			json_array_append_new(calls, call);
+		}
+	}
+	return calls;
+}
+
+static void for_each_waiting(
+        void (*fn)(void *arg, const char *name, const char *missing), void *arg)
+{
+	const struct raid *raid;
+
+	list_for_each (raid, &raids, link) {
+		char missing[200];
+
+		if (raid->state != RAID_CONFIGURING && raid->state != RAID_OFFLINE)
+			continue;
+		raid_missing_text(raid, missing, sizeof(missing));
+		fn(arg, raid->name, missing);
+	}
+}
+
+static json_t *example(const struct bdev_example *wanted)
+{
+	static const char *const shown[] = {"raid0", "raid1", "concat"};
+	json_t *params, *bases = json_array();
+
+	if (wanted->variant >= ARRAY_SIZE(shown)) {
+		json_decref(bases);
+		return NULL;
+	}
+	for (unsigned i = 0; i < wanted->num_bases; i++)
+		json_array_append_new(bases, json_string(wanted->bases[i]));
+	params = json_pack("{s:s, s:s, s:o}", "name", wanted->name, "raid_level",
+	        shown[wanted->variant], "base_bdevs", bases);
+	if (raid_level_by_name(shown[wanted->variant])->strips)
+		json_object_set_new(params, "strip_size_kb", json_integer(64));
+	return json_pack("[{s:s, s:o}]", "method", "bdev_raid_create", "params", params);
+}
+
+/* ---- the bdev's life --------------------------------------------------------------------------
+ */
+
+/* The members are claimed by the bdev now. */
+static void create(struct bdev *bdev, struct bdev_done done)
+{
+	struct raid *raid = ((struct raid_priv *)bdev->priv)->raid;
+
+	raid->bdev = bdev;
+	raid_hold(raid);
+	raid_lay_out(raid);
+	bdev_done_call(done, NULL);
+}
+
+static void online(struct bdev *bdev, struct bdev_done done)
+{
+	struct raid *raid = ((struct raid_priv *)bdev->priv)->raid;
+	uint64_t in = 0;
+
+	for (unsigned i = 0; i < raid->num_slots && raid->level->redundant; i++)
+		in |= (uint64_t)(raid->slots[i].use == SLOT_IN) << i;
+	bdev->submit = raid->level->submit;
+	raid->io.readable = raid->io.writable = in;
+	raid->io.unsettled = 0;
+	for (unsigned i = 0; i < loops_count(); i++) {
+		struct raid_loop *state = bdev->loops[i].state;
+
+		state->bdev = bdev;
+		state->release.run = raid1_release;
+	}
+	if (!raid->superblock) {
+		bdev_done_call(done, NULL);
+		return;
+	}
+	raid_sb_update(raid, bdev->geometry.num_blocks);
+	raid_store(raid, done);
+}
+
+/* ---- the end of the bdev ---- */
+
+struct ending {
+	struct raid *raid;
+	struct bdev_done done;
+};
+
+static void ended(void *arg, const struct err *err)
+{
+	struct ending *ending = arg;
+	struct raid *raid = ending->raid;
+
+	bdev_done_call(ending->done, err);
+	free(ending);
+	if (raid->state == RAID_OFFLINE)
+		raid_consider(raid);
+	raid_unhold(raid);
+}
+
+static void settled(void *arg, const struct err *err)
+{
+	struct ending *ending = arg;
+	struct raid *raid = ending->raid;
+	bool keep = raid->lost || raid->state == RAID_STARTING;
+	bool clear = raid->clear_sb;
+
+	(void)err;
+	raid->bdev = NULL;
+	for (unsigned i = 0; i < raid->num_slots; i++) {
+		if (raid->slots[i].use != SLOT_IN)
+			raid_member_release(raid, i, true);
+	}
+	if (keep && raid->state != RAID_DELETING) {
+		raid_members_take_handles(raid);
+		if (raid->state == RAID_ONLINE)
+			raid_set_state(raid, RAID_STOPPING);
+		raid_set_state(
+		        raid, raid->state == RAID_STARTING ? RAID_CONFIGURING : RAID_OFFLINE);
+		raid->lost = false;
+		ended(ending, NULL);
+		return;
+	}
+	if (raid->state != RAID_DELETING)
+		raid_set_state(raid, RAID_DELETING);
+	if (clear && raid->sb_valid)
+		raid_clear_superblocks(raid, (struct bdev_done){ended, ending});
+	else
+		ended(ending, NULL);
+}
+
+/* No request is in flight; but a store or a rebuild may be, and messages. */
+static void destroy(struct bdev *bdev, struct bdev_done done)
+{
+	struct raid *raid = ((struct raid_priv *)bdev->priv)->raid;
+	struct ending *ending;
+
+	if (raid->bdev != bdev) { /* it never got as far as create */
+		bdev_done_call(done, NULL);
+		return;
+	}
+	ending = xcalloc(1, sizeof(*ending));
+	ending->raid = raid;
+	ending->done = done;
+	raid_rebuild_stop(raid, RAID_SLOTS_MAX);
+	raid_settle(raid, (struct bdev_done){settled, ending});
+}
+
+static void stop(void)
+{
+	struct raid *raid, *next;
+
+	list_for_each_safe (raid, next, &raids, link)
+		raid_delete(raid, false, (struct bdev_done){.fn = NULL});
+	raid_options = (struct raid_options)RAID_OPTIONS_DEFAULT;
+}
+
+struct bdev_module raid_module = {
+        .name = "raid",
+        .product_name = "Raid Volume",
+        .summary = "several bdevs as one: striped, mirrored, or one after the other",
+        .bases_min = 1,
+        .bases_max = RAID_SLOTS_MAX,
+        .base_param = "base_bdevs",
+        .priv_bytes = sizeof(struct raid_priv),
+        .loop_state_bytes = sizeof(struct raid_loop),
+        .splits = true,
+        .methods = raid_methods,
+        .no_generated_methods = true,
+        .geometry = raid_geometry,
+        .submit = raid_submit, /* until it is online */
+        .create = create,
+        .online = online,
+        .destroy = destroy,
+        .persist = raid_persist,
+        .resized = raid_resized,
+        .base_lost = raid_base_lost,
+        .base_returned = raid_base_returned,
+        .examine = raid_examine,
+        .describe = describe,
+        .save = save,
+        .save_module = save_module,
+        .for_each_waiting = for_each_waiting,
+        .stop = stop,
+        .example = example,
+};
+BDEV_MODULE(raid_module);

@@ -1,0 +1,206 @@
+/*
+ * raid1.c: mirrors. A read goes to the member with the least outstanding work; one that fails is
+ * served by another member, and what could not be read is written again from there. A write goes to
+ * all members. It is acknowledged when all have it; when one has failed, after that has been
+ * recorded on the others, so that what it missed is never taken for current.
+ */
+#include "vbdev/raid/raid.h"
+
+#include <errno.h>
+
+/* Of bio_frame.step while a read is under way: its member, plus one. */
+
+struct raid1_ctx {
+	uint64_t split[2]; /* bio_split's */
+	uint64_t slots;    /* read: those that were tried; write: those that have it */
+};
+
+static uint64_t load(const uint64_t *word)
+{
+	return __atomic_load_n(word, __ATOMIC_ACQUIRE);
+}
+
+/* ---- reads ---- */
+
+static void read_done(struct bio *bio);
+
+static bool read_from(struct bio *bio, uint64_t candidates)
+{
+	struct bdev *bdev = bio_bdev(bio);
+	const struct raid_io *io = raid_io_of(bdev);
+	struct raid_loop *state = bdev_loop_state(bdev, bio->loop);
+	unsigned best = 0;
+	uint64_t least = UINT64_MAX;
+
+	if (candidates == 0)
+		return false;
+	for (uint64_t left = candidates; left != 0; left &= left - 1) {
+		unsigned i = (unsigned)__builtin_ctzll(left);
+
+		if (state->reading_blocks[i] < least) {
+			least = state->reading_blocks[i];
+			best = i;
+		}
+	}
+	state->reading_blocks[best] += bio->num_blocks;
+	bio->frame->step = (uint8_t)(best + 1);
+	bio_forward(bio, bdev->bases[best], io->offset_blocks[best] + bio_offset(bio), read_done);
+	return true;
+}
+
+static void read_done(struct bio *bio)
+{
+	struct bdev *bdev = bio_bdev(bio);
+	struct raid_loop *state = bdev_loop_state(bdev, bio->loop);
+	struct raid1_ctx *ctx = bio_ctx(bio, struct raid1_ctx);
+	struct raid_io *io = raid_io_of(bdev);
+	unsigned slot = bio->frame->step - 1U;
+	int status = bio->status;
+
+	state->reading_blocks[slot] -= bio->num_blocks;
+	if (likely(status == 0)) {
+		bio_complete(bio, 0);
+		return;
+	}
+	ctx->slots |= 1ULL << slot;
+	/* One that has gone needs no cure. */
+	if (status != -ENODEV && status != -EOPNOTSUPP && (load(&io->readable) & ~ctx->slots))
+		raid_cure_later(io->raid, slot, bio_offset(bio), bio->num_blocks);
+	if (status == -EOPNOTSUPP || !read_from(bio, load(&io->readable) & ~ctx->slots))
+		bio_complete(bio, status);
+}
+
+static void raid1_read(struct bio *bio)
+{
+	bio_ctx(bio, struct raid1_ctx)->slots = 0;
+	if (!read_from(bio, load(&raid_io_of(bio_bdev(bio))->readable)))
+		bio_complete(bio, -EIO);
+}
+
+/* ---- writes ---- */
+
+/* Nobody is failing: those that have it count, when they still are members. */
+static void settle(struct bio *bio)
+{
+	const struct raid_io *io = raid_io_of(bio_bdev(bio));
+	uint64_t have = bio_ctx(bio, struct raid1_ctx)->slots & load(&io->readable);
+
+	bio_complete(bio, have ? 0 : bio->status ? bio->status : -EIO);
+}
+
+static void park(struct bio *bio)
+{
+	struct raid_loop *state = bdev_loop_state(bio_bdev(bio), bio->loop);
+
+	bio->task.next = state->parked;
+	state->parked = &bio->task;
+}
+
+void raid1_release(struct loop_task *task)
+{
+	struct raid_loop *state = container_of(task, struct raid_loop, release);
+	const struct raid_io *io = raid_io_of(state->bdev);
+	struct loop_task *next;
+
+	__atomic_store_n(&state->release_sent, false, __ATOMIC_SEQ_CST);
+	if (load(&io->unsettled) != 0)
+		return; /* there will be another message */
+	for (struct loop_task *at = state->parked; at; at = next) {
+		next = at->next;
+		settle(container_of(at, struct bio, task));
+	}
+	state->parked = NULL;
+}
+
+static void write_done(struct bio *bio)
+{
+	struct raid_io *io = raid_io_of(bio_bdev(bio));
+
+	if (likely(bio->status == 0 && load(&io->unsettled) == 0))
+		bio_complete(bio, 0);
+	else if (load(&io->unsettled) != 0)
+		park(bio);
+	else if (bio->status == -EOPNOTSUPP)
+		bio_complete(bio, bio->status);
+	else
+		settle(bio);
+}
+
+static bool child_done(struct bio *child)
+{
+	struct bio *parent = bio_child_parent(child);
+	unsigned slot = (unsigned)*bio_child_tag(child);
+
+	if (likely(child->status == 0))
+		bio_ctx(parent, struct raid1_ctx)->slots |= 1ULL << slot;
+	else if (child->status != -EOPNOTSUPP) /* which is no fault of the member's */
+		raid_suspect(raid_io_of(bio_bdev(parent))->raid, slot);
+	return true;
+}
+
+static void raid1_write(struct bio *bio)
+{
+	struct bdev *bdev = bio_bdev(bio);
+	const struct raid_io *io = raid_io_of(bdev);
+	uint64_t members = load(&io->writable);
+
+	if (members == 0) {
+		bio_complete(bio, -EIO);
+		return;
+	}
+	if (!bio_split_begin(bio, io->num_slots, raid1_write))
+		return;
+	bio_ctx(bio, struct raid1_ctx)->slots = 0;
+	for (; members != 0; members &= members - 1) {
+		unsigned i = (unsigned)__builtin_ctzll(members);
+		struct bio *child = bio_split_prepare(bio, child_done);
+
+		*bio_child_tag(child) = i;
+		bio_child_submit(child, bdev->bases[i],
+		        bio->op == BIO_FLUSH || bio->op == BIO_RESET
+		                ? 0
+		                : io->offset_blocks[i] + bio_offset(bio),
+		        bio->num_blocks);
+	}
+	bio_split_end(bio, write_done);
+}
+
+static void raid1_submit(struct bio *bio)
+{
+	if (bio->op == BIO_READ)
+		raid1_read(bio);
+	else if (bio->op == BIO_RESET)
+		raid_submit_all(bio);
+	else
+		raid1_write(bio);
+}
+
+static uint64_t capacity(const struct raid *raid, const uint64_t *data_blocks)
+{
+	uint64_t least = UINT64_MAX;
+
+	for (unsigned i = 0; i < raid->num_slots; i++) {
+		if (data_blocks[i])
+			least = min_u64(least, data_blocks[i]);
+	}
+	return least == UINT64_MAX ? 0 : least;
+}
+
+static uint64_t used(const struct raid *raid, uint64_t array_blocks, unsigned slot)
+{
+	(void)raid;
+	(void)slot;
+	return array_blocks;
+}
+
+const struct raid_level raid1_level = {
+        .name = "raid1",
+        .short_name = "1",
+        .number = 1,
+        .members_min = 2,
+        .members_max = RAID1_SLOTS_MAX,
+        .redundant = true,
+        .submit = raid1_submit,
+        .capacity = capacity,
+        .used = used,
+};

@@ -1,0 +1,149 @@
+/*
+ * raid_copy.c: a range from one member to another, and the cure of what one member can't read.
+ */
+#include "vbdev/raid/raid.h"
+
+#include <errno.h>
+
+#include "base/log.h"
+
+#define CURE_MAX_BYTES MIB(1)
+
+static void copy_end(struct raid_copy *copy)
+{
+	struct raid *raid = copy->raid;
+
+	if (copy->started)
+		bdev_range_unlock(raid->bdev, &copy->range);
+	copy->started = false;
+	copy->done(copy);
+	raid_bdev_unhold(raid);
+}
+
+static void written(struct bio *bio)
+{
+	struct raid_copy *copy = container_of(bio, struct raid_copy, bio);
+
+	copy->status = bio->status;
+	copy->target_failed = bio->status != 0;
+	copy_end(copy);
+}
+
+static void read_next(struct raid_copy *copy);
+
+static void was_read(struct bio *bio)
+{
+	struct raid_copy *copy = container_of(bio, struct raid_copy, bio);
+	struct raid_slot *target = &copy->raid->slots[copy->slot];
+
+	if (bio->status != 0) {
+		copy->status = bio->status;
+		read_next(copy);
+		return;
+	}
+	if (!target->bdev) {
+		copy->status = -ENODEV;
+		copy->target_failed = true;
+		copy_end(copy);
+		return;
+	}
+	bio_init(bio, BIO_WRITE, &copy->iov, 1, copy->num_blocks, written, NULL);
+	bio_submit_bdev(target->bdev, bio, target->data_offset_blocks + copy->offset_blocks);
+}
+
+static void read_next(struct raid_copy *copy)
+{
+	const struct raid *raid = copy->raid;
+	uint64_t left = raid->io.readable & ~copy->tried & ~(1ULL << copy->slot);
+
+	if (left == 0) {
+		copy->status = copy->status ? copy->status : -EIO;
+		copy_end(copy);
+		return;
+	}
+	unsigned from = (unsigned)__builtin_ctzll(left);
+
+	copy->tried |= 1ULL << from;
+	bio_init(&copy->bio, BIO_READ, &copy->iov, 1, copy->num_blocks, was_read, NULL);
+	bio_submit_bdev(raid->slots[from].bdev, &copy->bio,
+	        raid->slots[from].data_offset_blocks + copy->offset_blocks);
+}
+
+static void locked(void *arg, const struct err *err)
+{
+	struct raid_copy *copy = arg;
+
+	if (err) {
+		copy->status = err->code;
+		copy_end(copy);
+		return;
+	}
+	copy->started = true;
+	read_next(copy);
+}
+
+void raid_copy_start(struct raid_copy *copy)
+{
+	struct raid *raid = copy->raid;
+
+	raid_bdev_hold(raid);
+	copy->status = 0;
+	copy->target_failed = copy->started = false;
+	copy->tried = 0;
+	copy->iov = (struct iovec){copy->buf, copy->num_blocks * raid->block_bytes};
+	copy->range = (struct bdev_range){.offset_blocks = copy->offset_blocks,
+	        .num_blocks = copy->num_blocks,
+	        .locked = {locked, copy}};
+	list_init(&copy->range.link);
+	bdev_range_lock(raid->bdev, &copy->range);
+}
+
+/* ---- cures ------------------------------------------------------------------------------------
+ */
+
+static void cured(struct raid_copy *copy)
+{
+	struct raid *raid = copy->raid;
+	const struct raid_slot *slot = &raid->slots[copy->slot];
+
+	if (copy->target_failed && slot->use == SLOT_IN) {
+		log_error("raid", "'%s': '%s' can't read block %llu, and can't be written there",
+		        raid->name, slot->name, (unsigned long long)copy->offset_blocks);
+		raid_suspect(raid, copy->slot);
+	} else if (copy->status == 0) {
+		log_notice("raid", "'%s': %llu blocks at %llu of '%s' written again from a mirror",
+		        raid->name, (unsigned long long)copy->num_blocks,
+		        (unsigned long long)copy->offset_blocks, slot->name);
+		bdev_event_raise("raid_read_cured", raid->name,
+		        json_pack("{s:s, s:I, s:I}", "base", slot->name, "offset_blocks",
+		                (json_int_t)copy->offset_blocks, "num_blocks",
+		                (json_int_t)copy->num_blocks));
+	}
+	free(copy->buf);
+	free(copy);
+}
+
+void raid_cure(struct raid *raid, unsigned slot, uint64_t offset_blocks, uint64_t num_blocks)
+{
+	uint64_t max_blocks = CURE_MAX_BYTES / raid->block_bytes;
+
+	while (num_blocks > 0 && raid->slots[slot].use == SLOT_IN &&
+	        raid->bdev->state == BDEV_ONLINE) {
+		uint64_t n = min_u64(num_blocks, max_blocks);
+		struct raid_copy *copy = xcalloc(1, sizeof(*copy));
+
+		copy->raid = raid;
+		copy->slot = slot;
+		copy->offset_blocks = offset_blocks;
+		copy->num_blocks = n;
+		copy->done = cured;
+		copy->buf = try_alloc_aligned(4096, align_up_u64(n * raid->block_bytes, 4096));
+		if (!copy->buf) {
+			free(copy);
+			return;
+		}
+		raid_copy_start(copy);
+		offset_blocks += n;
+		num_blocks -= n;
+	}
+}

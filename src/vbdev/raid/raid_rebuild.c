@@ -1,0 +1,387 @@
+/*
+ * raid_rebuild.c: a new or stale member gets all data, window by window, while the array is in use.
+ *
+ * From the moment when it is in its slot the target gets every write, wherever the copy is; it is
+ * read by nobody. A window is copied with its range locked, so what has been copied stays current,
+ * and what is written above is copied once more. It counts as a member when it has everything, that
+ * is flushed, and all superblocks say so.
+ */
+#include "vbdev/raid/raid.h"
+
+#include <errno.h>
+
+#include "base/log.h"
+
+#define WINDOWS 4 /* under way at once: the lock of one is waited for while others are copied */
+
+struct window {
+	struct raid_copy copy;
+	struct raid_rebuild *rebuild;
+	uint64_t buf_bytes;
+	bool busy;
+};
+
+struct raid_rebuild {
+	struct window windows[WINDOWS];
+	unsigned busy;
+	struct raid *raid;
+	unsigned slot;
+	bool stopping;  /* ends at its next step */
+	bool recording; /* everything is copied */
+	bool paused;
+	bool flushing;
+	char why[ERR_TEXT_MAX];
+	uint64_t next_block, copied_blocks;
+	uint64_t next_due_ns, begun_ns;
+	uint64_t paused_ns, pause_begun_ns; /* earlier pauses; the present one */
+	struct loop_timer timer;
+	struct bio flush;
+};
+
+static void begin_next(struct raid *raid);
+static void step(struct raid_rebuild *rb);
+
+static void free_rebuild(struct raid_rebuild *rb)
+{
+	loop_timer_stop(loop_self(), &rb->timer);
+	for (unsigned i = 0; i < WINDOWS; i++)
+		free(rb->windows[i].copy.buf);
+	free(rb);
+}
+
+/* ---- the end ---- */
+
+static void detached(void *arg, const struct err *err)
+{
+	(void)err;
+	raid_unhold(arg);
+}
+
+static void target_left(void *arg, const struct err *err)
+{
+	struct raid_slot *slot = arg;
+	struct raid *raid = slot->raid;
+	unsigned index = (unsigned)(slot - raid->slots);
+
+	(void)err;
+	if (raid->bdev && raid->bdev->state == BDEV_ONLINE && raid->bdev->bases[index])
+		bdev_base_detach(raid->bdev, index, (struct bdev_done){detached, raid});
+	else
+		raid_unhold(raid);
+}
+
+static void failed(struct raid_rebuild *rb)
+{
+	struct raid *raid = rb->raid;
+	struct raid_slot *slot = &raid->slots[rb->slot];
+
+	log_error("raid", "'%s': the rebuild of '%s' ended after %llu blocks: %s", raid->name,
+	        slot->name, (unsigned long long)rb->copied_blocks, rb->why);
+	bdev_event_raise("raid_rebuild_failed", raid->name,
+	        json_pack("{s:s, s:I, s:s}", "target", slot->name, "blocks",
+	                (json_int_t)rb->copied_blocks, "why", rb->why));
+	raid->rebuild = NULL;
+	if (slot->use == SLOT_TARGET && raid->bdev->state == BDEV_ONLINE) {
+		raid_problem(
+		        raid, "rebuild", rb->why, "add a good member with bdev_raid_add_base_bdev");
+		raid_hold(raid);
+		raid_member_leave(
+		        raid, rb->slot, RAID_SB_FAILED, (struct bdev_done){target_left, slot});
+	}
+	free_rebuild(rb);
+	begin_next(raid);
+	raid_bdev_unhold(raid);
+}
+
+static void recorded(void *arg, const struct err *err)
+{
+	struct raid_rebuild *rb = arg;
+	struct raid *raid = rb->raid;
+	struct raid_slot *slot = &raid->slots[rb->slot];
+	uint64_t ms = (loop_now_ns(loop_self()) - rb->begun_ns) / NSEC_PER_MSEC;
+
+	raid->rebuild = NULL;
+	if (!err && slot->use == SLOT_IN) {
+		__atomic_fetch_or(&raid->io.readable, 1ULL << rb->slot, __ATOMIC_SEQ_CST);
+		log_notice("raid", "'%s': '%s' has been rebuilt in %llu ms", raid->name, slot->name,
+		        (unsigned long long)ms);
+		bdev_event_raise("raid_rebuild_finished", raid->name,
+		        json_pack("{s:s, s:I}", "target", slot->name, "ms", (json_int_t)ms));
+		raid_problem(raid, "rebuild", NULL, NULL);
+		if (raid_present(raid) == raid->num_slots)
+			raid_problem(raid, "degraded", NULL, NULL);
+	}
+	free_rebuild(rb);
+	begin_next(raid);
+	raid_bdev_unhold(raid);
+}
+
+static void flushed(struct bio *bio)
+{
+	struct raid_rebuild *rb = container_of(bio, struct raid_rebuild, flush);
+	struct raid *raid = rb->raid;
+	struct raid_slot *slot = &raid->slots[rb->slot];
+
+	if (bio->status != 0 && bio->status != -EOPNOTSUPP) {
+		str_copy(rb->why, sizeof(rb->why), "its target can't be flushed");
+		rb->stopping = true;
+	}
+	if (rb->stopping) {
+		failed(rb);
+		return;
+	}
+	rb->recording = true;
+	slot->use = SLOT_IN;
+	if (!raid->superblock) {
+		recorded(rb, NULL);
+		return;
+	}
+	raid_sb_update(raid, raid->bdev->geometry.num_blocks);
+	raid_store(raid, (struct bdev_done){recorded, rb});
+}
+
+/* ---- windows ---- */
+
+static void timer_fired(struct loop_timer *timer)
+{
+	step(container_of(timer, struct raid_rebuild, timer));
+}
+
+static void step_at(struct raid_rebuild *rb, uint64_t due_ns)
+{
+	loop_timer_start(loop_self(), &rb->timer, max_u64(due_ns, loop_now_ns(loop_self())));
+}
+
+static void window_done(struct raid_copy *copy)
+{
+	struct window *w = container_of(copy, struct window, copy);
+	struct raid_rebuild *rb = w->rebuild;
+
+	w->busy = false;
+	rb->busy--;
+	if (copy->status == 0)
+		rb->copied_blocks += copy->num_blocks;
+	else if (!rb->stopping) {
+		rb->stopping = true;
+		str_copy(rb->why, sizeof(rb->why),
+		        copy->target_failed ? "its target can't be written"
+		                            : "no other member can be read there");
+	}
+	step_at(rb, 0);
+}
+
+static bool start_window(struct raid_rebuild *rb, uint64_t num_blocks)
+{
+	uint32_t block_bytes = rb->raid->block_bytes;
+	uint64_t bytes = num_blocks * block_bytes;
+	struct window *w = rb->windows;
+
+	while (w->busy)
+		w++;
+	if (bytes > w->buf_bytes) {
+		free(w->copy.buf);
+		w->copy.buf = try_alloc_aligned(4096, align_up_u64(bytes, 4096));
+		w->buf_bytes = w->copy.buf ? bytes : 0;
+	}
+	if (!w->copy.buf)
+		return false;
+	w->busy = true;
+	rb->busy++;
+	w->rebuild = rb;
+	w->copy.raid = rb->raid;
+	w->copy.slot = rb->slot;
+	w->copy.done = window_done;
+	w->copy.offset_blocks = rb->next_block;
+	w->copy.num_blocks = num_blocks;
+	rb->next_block += num_blocks;
+	raid_copy_start(&w->copy);
+	return true;
+}
+
+/* As many windows as may be; each takes its share of the allowed bandwidth. */
+static void start_windows(struct raid_rebuild *rb, uint64_t total)
+{
+	struct raid *raid = rb->raid;
+	uint64_t now_ns = loop_now_ns(loop_self());
+	uint64_t window = max_u64(raid_options.window_kb * KIB(1) / raid->block_bytes, 1);
+	uint64_t limit_bytes = raid_options.bandwidth_mb * MIB(1);
+
+	while (rb->busy < WINDOWS && rb->next_block < total) {
+		uint64_t n = min_u64(window, total - rb->next_block);
+
+		if (limit_bytes && now_ns < rb->next_due_ns) {
+			step_at(rb, rb->next_due_ns);
+			return;
+		}
+		if (!start_window(rb, n)) {
+			str_copy(rb->why, sizeof(rb->why), "there is no memory for a window");
+			rb->stopping = true;
+			step_at(rb, 0);
+			return;
+		}
+		if (limit_bytes)
+			rb->next_due_ns =
+			        now_ns + n * raid->block_bytes * NSEC_PER_SEC / limit_bytes;
+	}
+}
+
+static void step(struct raid_rebuild *rb)
+{
+	struct raid *raid = rb->raid;
+	uint64_t total = raid->bdev->geometry.num_blocks;
+
+	if (rb->flushing || (rb->stopping && rb->busy > 0))
+		return;
+	if (rb->stopping) {
+		failed(rb);
+		return;
+	}
+	if (rb->paused)
+		return;
+	start_windows(rb, total);
+	if (rb->busy > 0 || rb->next_block < total || rb->stopping)
+		return;
+	rb->flushing = true;
+	bio_init(&rb->flush, BIO_FLUSH, NULL, 0, 0, flushed, NULL);
+	bio_submit_bdev(raid->slots[rb->slot].bdev, &rb->flush, 0);
+}
+
+/* ---- the beginning ---- */
+
+static void begin_next(struct raid *raid)
+{
+	struct raid_rebuild *rb;
+	unsigned slot = 0;
+
+	if (!raid->bdev || raid->bdev->state != BDEV_ONLINE || raid->rebuild)
+		return;
+	while (slot < raid->num_slots && raid->slots[slot].use != SLOT_TARGET)
+		slot++;
+	if (slot == raid->num_slots)
+		return;
+	rb = xcalloc(1, sizeof(*rb));
+	raid->rebuild = rb;
+	raid_bdev_hold(raid);
+	rb->raid = raid;
+	rb->slot = slot;
+	rb->timer.fire = timer_fired;
+	rb->begun_ns = loop_now_ns(loop_self());
+	log_notice("raid", "'%s': rebuilding '%s'", raid->name, raid->slots[slot].name);
+	bdev_event_raise("raid_rebuild_started", raid->name,
+	        json_pack("{s:s, s:I}", "target", raid->slots[slot].name, "num_blocks",
+	                (json_int_t)raid->bdev->geometry.num_blocks));
+	step_at(rb, 0);
+}
+
+void raid_rebuild_start(struct raid *raid, unsigned index)
+{
+	struct raid_slot *slot = &raid->slots[index];
+
+	slot->use = SLOT_TARGET;
+	slot->bdev = raid->bdev->bases[index];
+	str_copy(slot->name, sizeof(slot->name), slot->bdev->name);
+	uuid_copy(slot->uuid, slot->bdev->uuid);
+	raid->io.offset_blocks[index] = slot->data_offset_blocks;
+	__atomic_fetch_or(&raid->io.writable, 1ULL << index, __ATOMIC_SEQ_CST);
+	begin_next(raid);
+}
+
+/* ---- from outside ---- */
+
+static void stop(struct raid_rebuild *rb, const char *why)
+{
+	if (!rb->stopping)
+		str_copy(rb->why, sizeof(rb->why), why);
+	rb->stopping = true;
+	step_at(rb, 0);
+}
+
+void raid_rebuild_stop(struct raid *raid, unsigned slot)
+{
+	struct raid_rebuild *rb = raid->rebuild;
+
+	if (rb && !rb->recording && (slot == RAID_SLOTS_MAX || slot == rb->slot))
+		stop(rb, slot == RAID_SLOTS_MAX ? "the array stops" : "its target has gone");
+}
+
+int raid_rebuild_control(struct raid *raid, enum raid_process_action action, struct err *err)
+{
+	struct raid_rebuild *rb = raid->rebuild;
+	uint64_t now_ns = loop_now_ns(loop_self());
+
+	if (!rb || rb->stopping || rb->recording)
+		return err_set(err, -ENOENT, "nothing is being rebuilt in '%s'", raid->name);
+	if (action == RAID_CANCEL) {
+		stop(rb, "it was cancelled");
+	} else if (action == RAID_PAUSE && !rb->paused) {
+		rb->paused = true;
+		rb->pause_begun_ns = now_ns;
+	} else if (action == RAID_RESUME && rb->paused) {
+		rb->paused = false;
+		rb->paused_ns += now_ns - rb->pause_begun_ns;
+		step_at(rb, 0);
+	}
+	return 0;
+}
+
+bool raid_rebuild_progress(const struct raid *raid, struct raid_progress *out)
+{
+	const struct raid_rebuild *rb = raid->rebuild;
+	uint64_t until_ns, ns, bytes, left_bytes;
+
+	if (!rb || !raid->bdev)
+		return false;
+	until_ns = rb->paused ? rb->pause_begun_ns : loop_now_ns(loop_self());
+	ns = until_ns - rb->begun_ns - rb->paused_ns;
+	bytes = rb->copied_blocks * raid->block_bytes;
+	*out = (struct raid_progress){.slot = rb->slot,
+	        .blocks = rb->copied_blocks,
+	        .total_blocks = raid->bdev->geometry.num_blocks,
+	        .paused = rb->paused};
+	out->bytes_per_s = ns ? (uint64_t)((double)bytes * (double)NSEC_PER_SEC / (double)ns) : 0;
+	left_bytes =
+	        (out->total_blocks - min_u64(out->blocks, out->total_blocks)) * raid->block_bytes;
+	out->left_s = out->bytes_per_s && !rb->paused ? left_bytes / out->bytes_per_s : UINT64_MAX;
+	return true;
+}
+
+/* ---- a bdev that is to be a target ---- */
+
+struct joining {
+	struct raid *raid;
+	unsigned slot;
+	struct bdev_done done;
+};
+
+static void attached(void *arg, const struct err *err)
+{
+	struct joining *j = arg;
+	struct raid *raid = j->raid;
+
+	if (!err && raid->bdev && raid->bdev->bases[j->slot])
+		raid_rebuild_start(raid, j->slot);
+	bdev_done_call(j->done, err);
+	raid_bdev_unhold(raid);
+	free(j);
+}
+
+void raid_join(struct raid *raid, unsigned index, struct bdev *bdev, struct bdev_done done)
+{
+	struct raid_slot *slot = &raid->slots[index];
+	uint64_t blocks = raid->bdev->geometry.num_blocks;
+	struct err err = ERR_NONE;
+	struct joining *j;
+
+	/* The place of the data is kept where the superblock has it for this very disk. */
+	if (!raid->sb_valid || uuid_compare(raid->sb.slots[index].uuid, bdev->uuid) != 0)
+		slot->data_offset_blocks = 0;
+	slot->data_blocks = blocks;
+	if (raid_member_fits(raid, index, bdev, &err) != 0) {
+		bdev_done_call(done, &err);
+		return;
+	}
+	j = xcalloc(1, sizeof(*j));
+	*j = (struct joining){.raid = raid, .slot = index, .done = done};
+	raid_bdev_hold(raid);
+	bdev_base_attach(raid->bdev, index, bdev, (struct bdev_done){attached, j});
+}
