@@ -65,6 +65,9 @@ struct sim_module {
 	/* What its size must be; left out: not larger than its bases together, or equal to the base
 	 * for SIM_IDENTITY. */
 	uint64_t (*expected_blocks)(const struct bdev *bdev);
+	/* A method of its own for a bdev of it, and its parameters, drawn at random. It may end
+	 * with -ENOSPC. */
+	json_t *(*operation)(const struct bdev *bdev, struct rng *rng, const char **method);
 	/* Makes what its bdevs need beside their bases, in each life, before the first of them. */
 	void (*prepare)(void);
 	struct sim_module *next;
@@ -90,6 +93,7 @@ enum node_state {
 
 struct run_node {
 	enum node_state state;
+	bool answered;  /* its creation, in some life */
 	uint32_t order; /* of creation */
 	char module[32];
 	char name[64];
@@ -248,3 +252,14 @@ struct sim_file *stack_file(const struct bdev *bdev);
 /* No bdev is larger than what backs it; quiet: sizes are what they must be. */
 void stack_check(bool quiet);
 void stack_check_kept_sizes(void);
+
+/* ---- found.c: SIM_SELF_FOUND -------------------------------------------------------------------
+ */
+
+/* Whether it may be there already, from an earlier life. */
+bool found_by_itself(const struct run_node *node);
+/* When all is examined: next() if it is there or must come yet, create(node) if it is to be made.
+ */
+void found_wait(struct run_node *node, void (*create)(struct run_node *node), void (*next)(void));
+/* All is examined, and whatever was answered once is there. */
+void found_check(void);

@@ -9,28 +9,30 @@
 
 #include "sim/control.h"
 
-#define SCRIPT_BLOCKS 64 /* of the backend at first; sizes of steps are in eighths of it */
 #define EDGE_BLOCKS 4
 
 const struct script scripts[] = {
-        {"grow a file", {"aio"},
+        {"grow a file", 64, {"aio"},
                 {{STEP_WRITE, 0}, {STEP_FLUSH, 0}, {STEP_RESIZE, 12}, {STEP_WRITE_FUA, 0},
                         {STEP_RESIZE, 16}, {STEP_WRITE, 0}, {STEP_FLUSH, 0}}},
-        {"shrink a file and grow it again", {"aio"},
+        {"shrink a file and grow it again", 64, {"aio"},
                 {{STEP_WRITE_FUA, 0}, {STEP_RESIZE, 4}, {STEP_WRITE, 0}, {STEP_FLUSH, 0},
                         {STEP_RESIZE, 10}, {STEP_WRITE_FUA, 0}, {STEP_ZERO, 0}, {STEP_FLUSH, 0}}},
-        {"resize three layers", {"aio", "passthru", "delay"},
+        {"resize three layers", 64, {"aio", "passthru", "delay"},
                 {{STEP_WRITE, 0}, {STEP_RESIZE, 12}, {STEP_WRITE_FUA, 0}, {STEP_RESIZE, 6},
                         {STEP_WRITE, 0}, {STEP_FLUSH, 0}}},
-        {"create and remove a layer", {"uring"},
+        {"create and remove a layer", 64, {"uring"},
                 {{STEP_WRITE, 0}, {STEP_CREATE, 0}, {STEP_WRITE, 0}, {STEP_FLUSH, 0},
                         {STEP_DELETE, 0}, {STEP_WRITE_FUA, 0}}},
-        {"a layer comes and goes while sizes change", {"aio", "passthru"},
+        {"a layer comes and goes while sizes change", 64, {"aio", "passthru"},
                 {{STEP_WRITE_FUA, 0}, {STEP_RESIZE, 10}, {STEP_CREATE, 0}, {STEP_RESIZE, 14},
                         {STEP_WRITE, 0}, {STEP_DELETE, 0}, {STEP_FLUSH, 0}, {STEP_RESIZE, 6}}},
-        {"parts of a disk with a cache and without FUA", {"simdisk", "split"},
+        {"parts of a disk with a cache and without FUA", 64, {"simdisk", "split"},
                 {{STEP_WRITE, 0}, {STEP_FLUSH, 0}, {STEP_WRITE_FUA, 0}, {STEP_ZERO, 0},
                         {STEP_WRITE, 0}, {STEP_FLUSH, 0}}},
+        {"a partition table on a disk that grows", 160, {"aio", "gpt"},
+                {{STEP_WRITE_FUA, 0}, {STEP_RESIZE, 10}, {STEP_OWN, 0}, {STEP_WRITE_FUA, 0},
+                        {STEP_DELETE, 0}}},
 };
 
 const unsigned num_scripts = ARRAY_SIZE(scripts);
@@ -55,7 +57,7 @@ static bool add_layer(struct rng *rng, unsigned i, const char *base, struct run_
 
 	if (!m || !bdev_module_find(m->name))
 		return false;
-	*node = stack_make_node(rng, m, &base, i ? 1 : 0, SCRIPT_BLOCKS, 512);
+	*node = stack_make_node(rng, m, &base, i ? 1 : 0, script()->blocks, 512);
 	if (*node && (*node)->file[0])
 		sim_file_find((*node)->file)->is_block = false; /* those can't be resized */
 	return *node != NULL;
@@ -146,10 +148,13 @@ void script_start(uint32_t op)
 		return;
 	case STEP_RESIZE:
 		control_start_exact(
-		        op, CTL_RESIZE, backend, SCRIPT_BLOCKS / 8 * (uint64_t)step->eighths);
+		        op, CTL_RESIZE, backend, script()->blocks / 8 * (uint64_t)step->eighths);
 		return;
 	case STEP_CREATE:
 		control_start_exact(op, CTL_CREATE, top, 0);
+		return;
+	case STEP_OWN:
+		control_start_exact(op, CTL_OWN, top, 0);
 		return;
 	case STEP_DELETE:
 		if (top != backend)

@@ -17,6 +17,7 @@ enum step_kind {
 	STEP_RESIZE, /* from here on on the control loop */
 	STEP_CREATE,
 	STEP_DELETE,
+	STEP_OWN, /* the topmost's module's own method */
 };
 
 struct step {
@@ -26,6 +27,7 @@ struct step {
 
 struct script {
 	const char *name;
+	uint32_t blocks; /* of the backend at first; sizes of steps are in eighths of it */
 	const char *modules[SCRIPT_LAYERS_MAX]; /* the backend, then each on the one before */
 	struct step steps[SCRIPT_STEPS_MAX];
 };

@@ -51,6 +51,8 @@ struct call {
 	uint64_t backup_lba, disk_blocks;
 	unsigned extended, removing;
 	bool extend_last;
+	bool unused;     /* nobody may use the disk */
+	gpt_job_fn read; /* what to do with the table */
 	struct err err;
 };
 
@@ -118,6 +120,44 @@ static json_t *part_names(const struct gpt_disk *disk)
 		if (disk->parts[i])
 			json_array_append_new(names, json_string(disk->parts[i]->name));
 	return names;
+}
+
+/* Who has it open, beside ourselves who look for a table on it; NULL: nobody. */
+static const char *user_of(const struct bdev *bdev)
+{
+	const char *holder;
+
+	for (unsigned i = 0; (holder = bdev_holder(bdev, i)); i++)
+		if (strcmp(holder, GPT_READER) != 0)
+			return holder;
+	return NULL;
+}
+
+static void examined(void *arg, const struct err *err)
+{
+	struct call *call = arg;
+	struct bdev *bdev = bdev_find(call->name);
+	const char *holder = bdev && call->unused ? user_of(bdev) : NULL;
+	struct gpt_job *job;
+	struct err own = ERR_NONE;
+
+	(void)err;
+	if (!bdev)
+		err_set(&own, -ENODEV, "'%s' is gone", call->name);
+	else if (call->unused && (holder || bdev_is_claimed(bdev)))
+		err_set(&own, -EPERM, "'%s' is in use%s%s", bdev->name, holder ? " by " : "",
+		        holder ? holder : "");
+	if (own.code)
+		end_call(call, &own, NULL);
+	else if (open_job(call, bdev, GPT_WRITE, &job))
+		gpt_job_read(job, call->read);
+}
+
+/* Reads the table to change it. Not while it is looked for: a claim of ours would end that. */
+static void change_table(struct call *call, gpt_job_fn read)
+{
+	call->read = read;
+	bdev_wait_for_examine((struct bdev_done){examined, call});
 }
 
 /* The table is on disk: show what it says, then fn(call). */
@@ -237,14 +277,12 @@ static void grow_handler(struct rpc_request *request, void *params)
 	const struct table_params *p = params;
 	struct bdev *bdev = find_base(request, p->base_bdev);
 	struct call *call;
-	struct gpt_job *job;
 
 	if (!bdev)
 		return;
 	call = new_call(request, bdev);
 	call->extend_last = p->extend_last;
-	if (open_job(call, bdev, GPT_WRITE, &job))
-		gpt_job_read(job, grow_read);
+	change_table(call, grow_read);
 }
 
 /* ---- create -----------------------------------------------------------------------------------
@@ -289,34 +327,16 @@ static void make_guid(uuid_t out)
 	out[8] = (uint8_t)((out[8] & 0x3f) | 0x80);
 }
 
-/* Who has it open, beside ourselves who look for a table on it; NULL: nobody. */
-static const char *user_of(const struct bdev *bdev)
-{
-	const char *holder;
-
-	for (unsigned i = 0; (holder = bdev_holder(bdev, i)); i++)
-		if (strcmp(holder, GPT_READER) != 0)
-			return holder;
-	return NULL;
-}
-
 static void create_handler(struct rpc_request *request, void *params)
 {
 	const struct table_params *p = params;
 	struct bdev *bdev = find_base(request, p->base_bdev);
-	const char *holder;
 	struct call *call;
-	struct gpt_job *job;
 
 	if (!bdev)
 		return;
-	holder = user_of(bdev);
-	if (holder || bdev_is_claimed(bdev)) {
-		rpc_fail(request, -EPERM, "'%s' is in use%s%s", bdev->name, holder ? " by " : "",
-		        holder ? holder : "");
-		return;
-	}
 	call = new_call(request, bdev);
+	call->unused = true;
 	call->layout.count = p->partition_count;
 	call->layout.part_bytes = MIB(p->partition_size_mb);
 	uuid_copy(call->layout.type,
@@ -324,8 +344,7 @@ static void create_handler(struct rpc_request *request, void *params)
 	make_guid(call->layout.disk_guid);
 	for (unsigned i = 0; i < p->partition_count; i++)
 		make_guid(call->layout.part_guids[i]);
-	if (open_job(call, bdev, GPT_WRITE, &job))
-		gpt_job_read(job, create_read);
+	change_table(call, create_read);
 }
 
 /* ---- delete -----------------------------------------------------------------------------------
@@ -353,22 +372,17 @@ static void delete_read(struct gpt_job *job, const struct err *err)
 static void part_removed(void *arg, const struct err *err)
 {
 	struct call *call = arg;
-	struct bdev *bdev;
-	struct gpt_job *job;
 
 	if (err && err->code && !call->err.code)
 		call->err = *err;
 	if (--call->removing > 0)
 		return;
-	bdev = bdev_find(call->name);
-	if (!bdev && !call->err.code)
-		err_set(&call->err, -ENODEV, "'%s' is gone", call->name);
 	if (call->err.code) {
 		struct err copy = call->err;
 
 		end_call(call, &copy, NULL);
-	} else if (open_job(call, bdev, GPT_WRITE, &job)) {
-		gpt_job_read(job, delete_read);
+	} else {
+		change_table(call, delete_read);
 	}
 }
 
