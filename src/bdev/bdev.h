@@ -541,6 +541,8 @@ struct bdev_stats {
 };
 void bdev_get_stats(struct bdev *bdev, struct bdev_stats *sum, struct bdev_stats *per_loop,
         struct bdev_done done);
+/* How many requests are in flight in it, all loops together. */
+void bdev_get_depth(struct bdev *bdev, uint64_t *out, struct bdev_done done);
 enum bdev_stats_reset {
 	BDEV_RESET_NONE,
 	BDEV_RESET_ALL,

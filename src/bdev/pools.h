@@ -1,0 +1,19 @@
+/* pools.h: how often buffers of the core were asked for. On the control loop. */
+#pragma once
+
+#include "bdev/bdev.h"
+
+enum {
+	BUFFERS_SMALL, /* up to 16 KiB */
+	BUFFERS_LARGE,
+	BUFFERS_SIZES
+};
+
+struct buffer_stats {
+	uint64_t reused; /* one that had been used before */
+	uint64_t made;   /* memory of the machine */
+	uint64_t waited; /* the loop had as many as it may have */
+};
+
+/* Sums over loops and ranks since the start, into out[BUFFERS_SIZES]. */
+void buffers_get_stats(struct buffer_stats *out, struct bdev_done done);
