@@ -8,6 +8,7 @@
 #include "rpc/rpc.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -289,6 +290,7 @@ static void saved(void *arg, const json_t *reply)
 	json_decref(config);
 	if (!text)
 		sim_fail("save failed", "op %u: the configuration can't be had", c->op);
+	stack_note_held();
 	run->config_valid = str_copy(run->config, sizeof(run->config), text);
 	ctl_end(c);
 }
@@ -367,6 +369,14 @@ static void start_crash(struct ctl *c)
 	sim_crash(rng_below(&c->rng, 3) != 0);
 }
 
+static void start_signal(struct ctl *c)
+{
+	run->tally.restarts++;
+	ctl_end(c);
+	if (!(run->given.without & WITHOUT_CRASHES))
+		sim_signal(SIGTERM);
+}
+
 static void start_restart(struct ctl *c)
 {
 	run->tally.restarts++;
@@ -394,6 +404,7 @@ const char *const ctl_names[CTL_KINDS] = {
         [CTL_FAULT] = "fault",
         [CTL_REPLUG] = "create what has gone",
         [CTL_RESTART] = "restart",
+        [CTL_SIGNAL] = "SIGTERM",
         [CTL_CRASH] = "crash",
 };
 
@@ -419,6 +430,7 @@ static const struct {
         [CTL_FAULT] = {6, false, start_fault, NULL, false},
         [CTL_REPLUG] = {6, true, start_replug, NULL, false},
         [CTL_RESTART] = {3, true, start_restart, NULL, false},
+        [CTL_SIGNAL] = {2, true, start_signal, NULL, false},
         [CTL_CRASH] = {6, true, start_crash, NULL, false},
 };
 

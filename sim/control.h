@@ -28,6 +28,7 @@ enum ctl_kind {
 	CTL_FAULT,
 	CTL_REPLUG,
 	CTL_RESTART,
+	CTL_SIGNAL,
 	CTL_CRASH,
 	CTL_KINDS
 };

@@ -48,7 +48,18 @@
 	X(ERROR_SWALLOWED, "an error of the disk is answered as success")                          \
 	X(SPLIT_OFF_BY_ONE, "the last part of a split begins one block early")                     \
 	X(DELAYED_FOREVER, "of two requests that are due together the second stays")               \
-	X(SIZE_NOT_SYNCED, "a new length of a file is not made durable")
+	X(SIZE_NOT_SYNCED, "a new length of a file is not made durable")                           \
+	X(META_NOT_FLUSHED, "metadata is not flushed after it was written")                        \
+	X(LABEL_GROWTH_UNWRITTEN, "a label is not written when its bdev grows")                    \
+	X(LABEL_SHRINK_UNWRITTEN, "a label is not written when its bdev shrinks")                  \
+	X(LABEL_AFTER_PUBLISH, "a label is written after the size is shown")                       \
+	X(LABEL_ONE_SLOT, "a label is written over the only valid one")                            \
+	X(LABEL_TORN_TAKEN, "the checksum of a label is not looked at")                            \
+	X(LABEL_GENERATION_KEPT, "the generation of a label does not count up")                    \
+	X(LABEL_STALE_TAKEN, "a base with an older generation than its set is taken")              \
+	X(LABEL_FOREIGN_TAKEN, "a base of another set is taken")                                   \
+	X(LABEL_ROLE_IGNORED, "bases that stand in each other's place are taken")                  \
+	X(LABEL_NOT_ERASED, "a bdev that is deleted leaves its label behind")
 
 enum plant {
 #define X(name, text) PLANT_##name,

@@ -147,7 +147,9 @@ struct bdev_module {
 	 * create. */
 	void (*destroy)(struct bdev *bdev, struct bdev_done done);
 
-	/* Write and flush what must be on disk before the planned geometry may be published. */
+	/* Write and flush what must be on disk before the planned geometry may be published.
+	 * Neither this nor resize is called again before the earlier call has been answered,
+	 * however late that is. */
 	void (*persist)(
 	        struct bdev *bdev, const struct bdev_geometry *planned, struct bdev_done done);
 	/* Left out: agrees. 0, or an error with the reason why it refuses the planned geometry now.
@@ -541,8 +543,6 @@ struct bdev_stats {
 };
 void bdev_get_stats(struct bdev *bdev, struct bdev_stats *sum, struct bdev_stats *per_loop,
         struct bdev_done done);
-/* How many requests are in flight in it, all loops together. */
-void bdev_get_depth(struct bdev *bdev, uint64_t *out, struct bdev_done done);
 enum bdev_stats_reset {
 	BDEV_RESET_NONE,
 	BDEV_RESET_ALL,

@@ -7,7 +7,7 @@
 #pragma once
 
 #include "bdev/core.h"
-#include "bdev/pools.h"
+#include "bdev/counts.h"
 #include "bdev/qos.h"
 
 /* A FIFO of bios, linked by bio->task. */

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/plant.h"
 #include "bdev/control.h"
 
 struct meta_io {
@@ -38,7 +39,7 @@ static void written(struct bio *bio)
 {
 	struct meta_io *io = container_of(bio, struct meta_io, bio);
 
-	if (bio->status != 0) {
+	if (bio->status != 0 || PLANT(META_NOT_FLUSHED)) {
 		meta_end(io, bio->status);
 		return;
 	}

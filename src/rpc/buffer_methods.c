@@ -1,6 +1,6 @@
 /* buffer_methods.c: how often buffers were asked for, in the terms that clients know. */
 
-#include "bdev/pools.h"
+#include "bdev/counts.h"
 #include "rpc/rpc.h"
 
 struct reading {

@@ -7,7 +7,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "bdev/bdev.h"
+#include "bdev/counts.h"
 #include "rpc/depth.h"
 #include "rpc/rpc.h"
 

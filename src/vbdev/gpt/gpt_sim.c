@@ -30,7 +30,7 @@ static json_t *operation(const struct bdev *bdev, struct rng *rng, const char **
 static struct sim_module gpt_sim = {
         .name = "gpt",
         .remove_key = "base_bdev",
-        .claims = SIM_SELF_FOUND,
+        .claims = SIM_FOUND,
         .weight = 15,
         .bases_min = 1,
         .bases_max = 1,

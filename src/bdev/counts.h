@@ -1,4 +1,4 @@
-/* pools.h: how often buffers of the core were asked for. On the control loop. */
+/* counts.h: what is counted for those who ask, beside statistics. On the control loop. */
 #pragma once
 
 #include "bdev/bdev.h"
@@ -17,3 +17,6 @@ struct buffer_stats {
 
 /* Sums over loops and ranks since the start, into out[BUFFERS_SIZES]. */
 void buffers_get_stats(struct buffer_stats *out, struct bdev_done done);
+
+/* How many requests are in flight in it, all loops together. */
+void bdev_get_depth(struct bdev *bdev, uint64_t *out, struct bdev_done done);
