@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "vbdev/raid/raid_bitmap.h"
 
 struct list raids = LIST_INIT(raids);
 
@@ -266,6 +267,12 @@ json_t *raid_describe(const struct raid *raid, bool named)
 	json_object_set_new(object, "num_base_bdevs_operational", json_integer(operational(raid)));
 	if (process)
 		json_object_set_new(object, "process", process);
+	if (raid->bitmap)
+		json_object_set_new(
+		        object, "write_intent_bitmap", json_boolean(raid->bitmap->ext.bitmap));
+	if (raid_resync_left(raid) > 0)
+		json_object_set_new(object, "resync_regions_left",
+		        json_integer((json_int_t)raid_resync_left(raid)));
 	json_object_set_new(object, "base_bdevs_list", list);
 	return object;
 }
@@ -412,6 +419,19 @@ static void create(struct bdev *bdev, struct bdev_done done)
 	bdev_done_call(done, NULL);
 }
 
+static void bitmap_opened(void *arg, const struct err *err)
+{
+	struct raid *raid = arg;
+
+	if (err) {
+		bdev_done_call(raid->onlined, err);
+		return;
+	}
+	raid_sb_update(raid, raid->bdev->geometry.num_blocks);
+	raid_resync_start(raid);
+	raid_store(raid, raid->onlined);
+}
+
 static void online(struct bdev *bdev, struct bdev_done done)
 {
 	struct raid *raid = ((struct raid_priv *)bdev->priv)->raid;
@@ -427,13 +447,14 @@ static void online(struct bdev *bdev, struct bdev_done done)
 
 		state->bdev = bdev;
 		state->release.run = raid1_release;
+		state->admit.run = raid_bitmap_admitted;
 	}
 	if (!raid->superblock) {
 		bdev_done_call(done, NULL);
 		return;
 	}
-	raid_sb_update(raid, bdev->geometry.num_blocks);
-	raid_store(raid, done);
+	raid->onlined = done;
+	raid_bitmap_open(raid, (struct bdev_done){bitmap_opened, raid});
 }
 
 /* ---- the end of the bdev ---- */
@@ -455,7 +476,7 @@ static void ended(void *arg, const struct err *err)
 	raid_unhold(raid);
 }
 
-static void settled(void *arg, const struct err *err)
+static void bitmap_closed(void *arg, const struct err *err)
 {
 	struct ending *ending = arg;
 	struct raid *raid = ending->raid;
@@ -486,6 +507,14 @@ static void settled(void *arg, const struct err *err)
 		ended(ending, NULL);
 }
 
+static void settled(void *arg, const struct err *err)
+{
+	struct ending *ending = arg;
+
+	(void)err;
+	raid_bitmap_close(ending->raid, (struct bdev_done){bitmap_closed, ending});
+}
+
 /* No request is in flight; but a store or a rebuild may be, and messages. */
 static void destroy(struct bdev *bdev, struct bdev_done done)
 {
@@ -500,6 +529,7 @@ static void destroy(struct bdev *bdev, struct bdev_done done)
 	ending->raid = raid;
 	ending->done = done;
 	raid_rebuild_stop(raid, RAID_SLOTS_MAX);
+	raid_resync_stop(raid);
 	raid_settle(raid, (struct bdev_done){settled, ending});
 }
 

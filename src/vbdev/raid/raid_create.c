@@ -180,6 +180,7 @@ void raid_create(const struct raid_wish *wish, struct bdev_done done)
 	raid = raid_new(wish->name, wish->level, wish->num_bases);
 	raid->strip_size_kb = wish->strip_size_kb;
 	raid->superblock = wish->superblock;
+	raid->no_bitmap = wish->no_bitmap;
 	raid->creating = true;
 	uuid_copy(raid->uuid, wish->uuid);
 	for (unsigned i = 0; i < wish->num_bases; i++) {

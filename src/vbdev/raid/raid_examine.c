@@ -108,7 +108,7 @@ static void returned_read(void *arg, const struct raid_sb_read *read)
 	if (err.code && base)
 		bdev_set_problem(base, "raid member", err.text, "look at the disk");
 	if (!err.code)
-		raid_rebuild_start(raid, r->index);
+		raid_rebuild_start(raid, r->index, read->sb.seq);
 	bdev_done_call(r->done, err.code ? &err : NULL);
 	raid_bdev_unhold(raid);
 	free(r);
