@@ -210,6 +210,7 @@ static json_t *describe_slot(const struct raid *raid, const struct raid_slot *sl
 	bool there = slot->use == SLOT_IN || slot->use == SLOT_TARGET;
 	bool forgotten = !there && raid->state == RAID_ONLINE;
 	uint64_t blocks = slot->data_blocks;
+	json_t *object;
 	char uuid[UUID_STR_LEN];
 	uuid_t none = {0};
 
@@ -219,11 +220,15 @@ static json_t *describe_slot(const struct raid *raid, const struct raid_slot *sl
 	else if (there && !blocks)
 		blocks = slot->bdev->geometry.num_blocks - slot->data_offset_blocks;
 	uuid_unparse_lower(forgotten ? none : slot->uuid, uuid);
-	return json_pack("{s:s?, s:s, s:b, s:I, s:I}", "name",
+	object = json_pack("{s:s?, s:s, s:b, s:I, s:I}", "name",
 	        forgotten || !slot->name[0] ? NULL : slot->name, "uuid", uuid, "is_configured",
 	        (int)there, "data_offset",
 	        (json_int_t)(there || raid->sb_valid ? slot->data_offset_blocks : 0), "data_size",
 	        (json_int_t)blocks);
+	/* It is written, and not read yet. */
+	if (slot->use == SLOT_TARGET)
+		json_object_set_new(object, "rebuilding", json_true());
+	return object;
 }
 
 static json_t *describe_process(const struct raid *raid)

@@ -139,6 +139,15 @@ static void set_regions(struct raid_bitmap *b)
 		        b->raid->name, (unsigned long long)unsynced, (unsigned long long)used);
 }
 
+static bool is_clean(const struct raid_bitmap *b)
+{
+	for (size_t i = 0; i < (size_t)b->num_pages * (RAID_PAGE_REGIONS / 8); i++) {
+		if (b->bits[i])
+			return false;
+	}
+	return true;
+}
+
 /* What is known now goes to all members before the superblock says that it goes with it. */
 static void settle(struct opening *o)
 {
@@ -152,6 +161,9 @@ static void settle(struct opening *o)
 		for (uint64_t r = 0; b->regions && r < raid_bitmap_used(b); r++)
 			raid_bitmap_put(b, r, true);
 	}
+	/* All was forgotten when it was stopped, and those who were there then have this seq. */
+	if (!o->all_dirty && b->regions && is_clean(b))
+		b->ext.since_seq = raid->sb.seq + (raid_present(raid) == raid->num_slots);
 	count_missing(o);
 	if (b->regions)
 		set_regions(b);
