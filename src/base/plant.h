@@ -61,10 +61,8 @@
 	X(RAID_WINDOW_SHORT, "a window of a rebuild leaves out its last block")                    \
 	X(RAID_TARGET_READ, "the target of a rebuild is read before it has everything")            \
 	X(RAID_TARGET_SKIPPED, "writes do not go to the target of a rebuild")                      \
-	X(RAID_TARGET_NOT_FLUSHED, "a rebuilt member is recorded before it is flushed")            \
 	X(RAID_BIT_LATE, "a write does not wait until its region is marked")                       \
 	X(RAID_BITS_FORGOTTEN, "what a missing member lacks is forgotten")                         \
-	X(RAID_BITS_NOT_FLUSHED, "a region is forgotten before the members are flushed")           \
 	X(RAID_TORN_PAGE_CLEAN, "a damaged page of the bitmap counts as clean")                    \
 	X(RAID_EXT_UNCHECKED, "a bitmap is believed though somebody else has written since")       \
 	X(RAID_RETURN_UNCHECKED, "a member is given only what is marked, however old it is")       \

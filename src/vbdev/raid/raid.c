@@ -226,7 +226,8 @@ static json_t *describe_slot(const struct raid *raid, const struct raid_slot *sl
 	        (json_int_t)(there || raid->sb_valid ? slot->data_offset_blocks : 0), "data_size",
 	        (json_int_t)blocks);
 	/* It is written, and not read yet. */
-	if (slot->use == SLOT_TARGET)
+	if (there && raid->level->redundant && raid->state == RAID_ONLINE &&
+	        !(raid->io.readable >> (slot - raid->slots) & 1))
 		json_object_set_new(object, "rebuilding", json_true());
 	return object;
 }

@@ -300,7 +300,8 @@ void raid_base_lost(struct bdev *bdev, unsigned index, struct bdev_done done)
 
 	if (raid->level->redundant) {
 		bool gone = bdev->bases[index]->state != BDEV_ONLINE;
-		bool last = raid->slots[index].use == SLOT_IN && raid_present(raid) <= 1;
+		bool last = raid->slots[index].use == SLOT_IN &&
+		            !(raid->io.readable & ~(1ULL << index));
 
 		raid->lost = raid->lost || (last && gone);
 		raid_member_leave(raid, index, RAID_SB_MISSING, done);

@@ -343,7 +343,7 @@ static void remove_handler(struct rpc_request *request, void *params)
 		rpc_fail(request, -EBUSY,
 		        "Failed to remove base bdev from raid bdev: '%s' is starting or stopping",
 		        raid->name);
-	} else if (raid->level->redundant && (slot->use != SLOT_IN || raid_present(raid) > 1)) {
+	} else if (raid->level->redundant && (raid->io.readable & ~(1ULL << index))) {
 		bdev_base_detach(raid->bdev, index, (struct bdev_done){removed, request});
 	} else {
 		slot->use = SLOT_FREE;
