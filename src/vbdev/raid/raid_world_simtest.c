@@ -484,6 +484,7 @@ static void test_planted_defects_are_found(void **state)
 			        sim->failure);
 		else
 			printf("NOT FOUND  %s\n", plants[i]);
+		fflush(stdout);
 		missed += seed > PLANT_SEEDS;
 	}
 	assert_int_equal(missed, 0);
