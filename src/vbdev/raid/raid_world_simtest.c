@@ -6,9 +6,10 @@
  * in between. What was acknowledged must be there, what was seen must stay, and at the end all
  * members hold the same.
  *
- *     RAID_SEEDS=A..B  runs these; RAID_PLANT=NAME with that defect; VERBOSE=1 prints the log
+ *     RAID_SEEDS=A..B  runs these; RAID_PLANT=NUMBER (plant.h) with that defect; VERBOSE=1 prints
+ * the log
  */
-#include "vbdev/raid/raid_world.h"
+#include "tests/lib/raid_world.h"
 
 /* ---- lives ------------------------------------------------------------------------------------
  */
@@ -82,6 +83,11 @@ static void act(void)
 		}
 		break;
 	case 2:
+		/* Now and then another disk, with nothing on it. */
+		if (oracle->absent[i] && rng_one_in(&rng, 3)) {
+			sim_disk_zero(disk(i), 0, DISK_BYTES, false);
+			sim_disk_flush(disk(i), UINT32_MAX);
+		}
 		if (oracle->absent[i])
 			plug(i);
 		break;
@@ -406,11 +412,14 @@ static bool all_equal(void)
 
 static bool one_seed(uint64_t seed, unsigned plant, unsigned *crashes)
 {
+	bool slow;
+
 	sim_world_reset(seed);
 	memset(oracle, 0, sizeof(*oracle));
 	rng = rng_stream(seed, 99);
 	oracle->disks = (unsigned)rng_range(&rng, 2, DISKS_MAX);
 	oracle->orderly = true;
+	slow = rng_one_in(&rng, 3);
 	for (unsigned i = 0; i < oracle->disks; i++) {
 		char path[16];
 		struct sim_file *f;
@@ -418,7 +427,7 @@ static bool one_seed(uint64_t seed, unsigned plant, unsigned *crashes)
 		snprintf(path, sizeof(path), "/sim/d%u", i);
 		f = sim_file_add(path, DISK_BYTES, false);
 		f->latency_min_ns = 10 * NSEC_PER_USEC;
-		f->latency_max_ns = 300 * NSEC_PER_USEC;
+		f->latency_max_ns = slow ? 20 * NSEC_PER_MSEC : 300 * NSEC_PER_USEC;
 	}
 	for (unsigned life = 0; life <= LIVES; life++) {
 		if (!one_life(seed, life, plant, live, life))
@@ -450,7 +459,7 @@ static void test_seeds(void **state)
 	if (given)
 		assert_int_equal(sscanf(given, "%lu..%lu", &first, &last), 2);
 	if (getenv("RAID_PLANT"))
-		plant = (unsigned)atoi(getenv("RAID_PLANT"));
+		plant = (unsigned)strtoul(getenv("RAID_PLANT"), NULL, 10);
 	for (uint64_t seed = first; seed <= last; seed++) {
 		if (!one_seed(seed, plant, &crashes))
 			fail_msg("seed %llu, life %u: %s: %s", (unsigned long long)seed,
