@@ -67,6 +67,7 @@ static void spoil_sector(unsigned i)
 static void act(void)
 {
 	unsigned i = (unsigned)rng_below(&rng, oracle->disks);
+	bool stall = rng_one_in(&rng, 4);
 
 	switch (rng_below(&rng, 7)) {
 	case 0:
@@ -79,7 +80,13 @@ static void act(void)
 		if (!oracle->absent[i] && spare(i)) {
 			oracle->whole = false;
 			oracle->absent[i] = true;
+			/* Now and then the others are so slow to record it that the core has no
+			 * patience any more. */
+			for (unsigned k = 0; k < oracle->disks && stall; k++)
+				disk(k)->one_in[FAULT_STALL] = k == i ? 0 : 2;
 			call("bdev_aio_delete", NAMED, i);
+			for (unsigned k = 0; k < oracle->disks; k++)
+				disk(k)->one_in[FAULT_STALL] = 0;
 		}
 		break;
 	case 2:
@@ -233,7 +240,7 @@ static void live(unsigned life)
 	learning = true;
 	check_all();
 	learning = false;
-	oracle->orderly = oracle->must_start = oracle->power_cut = false;
+	oracle->orderly = oracle->must_start = false;
 	check_all();
 	for (unsigned i = 0; i < STEPS && life < LIVES; i++)
 		step();
@@ -284,6 +291,12 @@ static void flip(unsigned i, uint64_t offset)
 	poke(i, offset, &byte, 1);
 }
 
+static void power_cut(void)
+{
+	for (unsigned i = 0; i < BLOCKS; i++)
+		oracle->blocks[i].cut = true;
+}
+
 /* The reference assembles the array, which makes one seq more, writes some blocks, and dies before
  * all members have them. */
 static void somebody_else(void)
@@ -316,7 +329,7 @@ static void somebody_else(void)
 		for (size_t at = 0; at < BLOCK; at += sizeof(words))
 			poke(on, MIB(1) + i * (uint64_t)BLOCK + at, words, sizeof(words));
 	}
-	oracle->power_cut = true;
+	power_cut();
 }
 
 static void between(void)
@@ -385,7 +398,8 @@ static bool one_life(
 		return false;
 	}
 	if (WEXITSTATUS(status) == SIM_EXIT_CRASHED) {
-		oracle->power_cut = sim->power_was_cut;
+		if (sim->power_was_cut)
+			power_cut();
 		oracle->orderly = false;
 	}
 	return WEXITSTATUS(status) != SIM_EXIT_FAILED;
