@@ -5,7 +5,7 @@
  * Loops tell of a failure by a bit in `suspects`, and `unsettled` is not zero from then until the
  * record is durable: writes that end meanwhile are parked, whatever their members have said.
  */
-#include "vbdev/raid/raid.h"
+#include "vbdev/raid/raid_spare.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -180,6 +180,7 @@ void raid_member_recorded(struct raid *raid, unsigned index)
 	                                                                        : "missing");
 	settle_bit(raid, index);
 	raid_release_parked(raid);
+	raid_spares_use_later();
 	list_splice_back(&leavers, &slot->leaving);
 	while (!list_empty(&leavers)) {
 		struct leaver *leaver = list_entry(list_pop_front(&leavers), struct leaver, link);
