@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "vbdev/raid/raid_bitmap.h"
+#include "vbdev/raid/raid_check.h"
 #include "vbdev/raid/raid_spare.h"
 
 struct list raids = LIST_INIT(raids);
@@ -251,7 +252,8 @@ static json_t *describe_process(const struct raid *raid)
 
 json_t *raid_describe(const struct raid *raid, bool named)
 {
-	json_t *object = json_object(), *list = json_array(), *process = describe_process(raid);
+	json_t *object = json_object(), *list = json_array(), *process = describe_process(raid),
+	       *check;
 	char uuid[UUID_STR_LEN];
 	unsigned discovered = 0;
 
@@ -277,6 +279,9 @@ json_t *raid_describe(const struct raid *raid, bool named)
 	if (raid->bitmap)
 		json_object_set_new(
 		        object, "write_intent_bitmap", json_boolean(raid->bitmap->ext.bitmap));
+	check = raid_check_describe(raid);
+	if (check)
+		json_object_set_new(object, "check", check);
 	if (raid_resync_left(raid) > 0)
 		json_object_set_new(object, "resync_regions_left",
 		        json_integer((json_int_t)raid_resync_left(raid)));
@@ -538,6 +543,7 @@ static void destroy(struct bdev *bdev, struct bdev_done done)
 	ending->done = done;
 	raid_rebuild_stop(raid, RAID_SLOTS_MAX);
 	raid_resync_stop(raid);
+	raid_check_stop(raid);
 	raid_settle(raid, (struct bdev_done){settled, ending});
 }
 

@@ -92,6 +92,13 @@ struct raid_store; /* raid_store.c */
 struct raid_rebuild;
 struct raid_bitmap;
 struct raid_resync;
+struct raid_check;
+
+/* What the last check has found. */
+struct raid_checked {
+	bool valid, stopped;
+	uint64_t different_blocks, repaired_blocks, unreadable_blocks;
+};
 
 struct raid {
 	struct list link;
@@ -117,6 +124,8 @@ struct raid {
 	struct raid_rebuild *rebuild;
 	struct raid_bitmap *bitmap; /* while it has a bdev, of levels that have one */
 	struct raid_resync *resync;
+	struct raid_check *check;
+	struct raid_checked checked;
 	struct loop_timer wait;     /* for members, before a degraded start */
 	struct bdev_done started;   /* who waits for the bdev */
 	struct list start_waiters;  /* the same, examinations */

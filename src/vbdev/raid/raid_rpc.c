@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "vbdev/raid/raid_check.h"
 #include "vbdev/raid/raid_create.h"
 #include "vbdev/raid/raid_spare.h"
 
@@ -390,6 +391,35 @@ static void start_handler(struct rpc_request *request, void *params)
 	}
 }
 
+/* ---- bdev_raid_check --------------------------------------------------------------------------
+ */
+
+struct check_params {
+	char *name;
+	bool repair;
+};
+
+static const struct param check_table[] = {
+        {PARAM(struct check_params, name, PARAM_STRING), .required = true, .help = "a mirror"},
+        {PARAM(struct check_params, repair, PARAM_BOOL),
+                .help = "write the first member's data where another one differs"},
+        {0},
+};
+
+static void check_handler(struct rpc_request *request, void *params)
+{
+	const struct check_params *p = params;
+	struct raid *raid = raid_find(p->name);
+	struct err err = ERR_NONE;
+
+	if (!raid) {
+		rpc_fail(request, -ENODEV, "raid bdev %s not found", p->name);
+		return;
+	}
+	raid_check_start(raid, p->repair, &err);
+	rpc_reply_err(request, &err);
+}
+
 /* ---- bdev_raid_process ------------------------------------------------------------------------
  */
 
@@ -404,7 +434,7 @@ static const struct param process_table[] = {
         {PARAM(struct process_params, name, PARAM_STRING), .required = true,
                 .help = "an array in which a member is being rebuilt"},
         {PARAM(struct process_params, action, PARAM_ENUM), .required = true, .values = actions,
-                .help = "cancel takes the member out again"},
+                .help = "cancel takes the member out again; a check just ends"},
         {0},
 };
 
@@ -418,7 +448,8 @@ static void process_handler(struct rpc_request *request, void *params)
 		rpc_fail(request, -ENODEV, "raid bdev %s not found", p->name);
 		return;
 	}
-	raid_rebuild_control(raid, (enum raid_process_action)p->action, &err);
+	if (p->action != RAID_CANCEL || !raid_check_stop(raid))
+		raid_rebuild_control(raid, (enum raid_process_action)p->action, &err);
 	rpc_reply_err(request, &err);
 }
 
@@ -540,6 +571,8 @@ const struct rpc_method raid_methods[] = {
                 remove_table, remove_params, remove_handler)},
         {METHOD("bdev_raid_start", "start an array without the members that are missing", "true",
                 start_table, remove_params, start_handler)},
+        {METHOD("bdev_raid_check", "compare the members of a mirror, in the background", "true",
+                check_table, check_params, check_handler)},
         {METHOD("bdev_raid_process", "pause, resume or cancel a rebuild", "true", process_table,
                 process_params, process_handler)},
         {METHOD("bdev_raid_add_spare", "keep a disk that takes the place of a lost member", "true",
