@@ -124,7 +124,7 @@ static void write_done(struct bio *bio)
 {
 	struct raid_io *io = raid_io_of(bio_bdev(bio));
 
-	bool unsettled = load(&io->unsettled) != 0 && !PLANT(RAID_ACK_UNRECORDED);
+	bool unsettled = load(&io->unsettled) != 0;
 
 	if (likely(bio->status == 0 && !unsettled))
 		bio_complete(bio, 0);
