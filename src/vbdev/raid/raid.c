@@ -2,6 +2,7 @@
  * raid.c: which arrays are there, and in which state; and the module.
  */
 #include "vbdev/raid/raid.h"
+#include "vbdev/raid/raid5.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -11,7 +12,8 @@
 
 struct list raids = LIST_INIT(raids);
 
-static const struct raid_level *const levels[] = {&raid0_level, &raid1_level, &concat_level};
+static const struct raid_level *const levels[] = {
+        &raid0_level, &raid1_level, &concat_level, &raid5f_level};
 
 /* ---- states -----------------------------------------------------------------------------------
  */
@@ -138,6 +140,13 @@ unsigned raid_present(const struct raid *raid)
 	return n;
 }
 
+unsigned raid_needed(const struct raid *raid)
+{
+	if (!raid->level->redundant)
+		return raid->num_slots;
+	return raid->level->parity ? raid->num_slots - raid->level->parity : 1;
+}
+
 unsigned raid_expected(const struct raid *raid)
 {
 	unsigned n = 0;
@@ -228,10 +237,12 @@ static json_t *describe_process(const struct raid *raid)
 	struct raid_progress p;
 	json_t *process;
 
-	if (!raid_rebuild_progress(raid, &p))
+	if (!raid_rebuild_progress(raid, &p) && !raid5_sync_progress(raid, &p))
 		return NULL;
-	process = json_pack("{s:s, s:s, s:{s:I, s:I}, s:I, s:b}", "type", "rebuild", "target",
-	        raid->slots[p.slot].name, "progress", "blocks", (json_int_t)p.blocks, "percent",
+	process = json_pack("{s:s, s:s*, s:{s:I, s:I}, s:I, s:b}", "type",
+	        p.slot == RAID_SLOTS_MAX ? "resync" : "rebuild", "target",
+	        p.slot == RAID_SLOTS_MAX ? NULL : raid->slots[p.slot].name, "progress", "blocks",
+	        (json_int_t)p.blocks, "percent",
 	        (json_int_t)(p.total_blocks ? p.blocks * 100 / p.total_blocks : 0), "bytes_per_sec",
 	        (json_int_t)p.bytes_per_s, "paused", (int)p.paused);
 	if (p.left_s != UINT64_MAX)
@@ -365,10 +376,11 @@ static json_t *save_module(void)
 
 static json_t *example(const struct bdev_example *wanted)
 {
-	static const char *const shown[] = {"raid0", "raid1", "concat"};
+	static const char *const shown[] = {"raid0", "raid1", "concat", "raid5f"};
 	json_t *params, *bases = json_array();
 
-	if (wanted->variant >= ARRAY_SIZE(shown)) {
+	if (wanted->variant >= ARRAY_SIZE(shown) ||
+	        wanted->num_bases < raid_level_by_name(shown[wanted->variant])->members_min) {
 		json_decref(bases);
 		return NULL;
 	}
@@ -392,12 +404,32 @@ static void create(struct bdev *bdev, struct bdev_done done)
 	raid->bdev = bdev;
 	raid_hold(raid);
 	raid_lay_out(raid);
-	bdev_done_call(done, NULL);
+	if (raid->level->prepare)
+		raid->level->prepare(raid, done);
+	else
+		bdev_done_call(done, NULL);
+}
+
+struct beginning {
+	struct raid *raid;
+	struct bdev_done done;
+};
+
+static void recorded(void *arg, const struct err *err)
+{
+	struct beginning *b = arg;
+
+	if (!err && b->raid->level->begin)
+		b->raid->level->begin(b->raid, b->done);
+	else
+		bdev_done_call(b->done, err);
+	free(b);
 }
 
 static void online(struct bdev *bdev, struct bdev_done done)
 {
 	struct raid *raid = ((struct raid_priv *)bdev->priv)->raid;
+	struct beginning *b;
 	uint64_t in = 0;
 
 	for (unsigned i = 0; i < raid->num_slots && raid->level->redundant; i++)
@@ -409,14 +441,25 @@ static void online(struct bdev *bdev, struct bdev_done done)
 		struct raid_loop *state = bdev->loops[i].state;
 
 		state->bdev = bdev;
-		state->release.run = raid1_release;
+		state->release.run = raid_release;
 	}
+	b = xcalloc(1, sizeof(*b));
+	*b = (struct beginning){raid, done};
 	if (!raid->superblock) {
-		bdev_done_call(done, NULL);
+		recorded(b, NULL);
 		return;
 	}
 	raid_sb_update(raid, bdev->geometry.num_blocks);
-	raid_store(raid, done);
+	raid_store(raid, (struct bdev_done){recorded, b});
+}
+
+static void resized(struct bdev *bdev, uint64_t old_blocks)
+{
+	struct raid *raid = ((struct raid_priv *)bdev->priv)->raid;
+
+	(void)old_blocks;
+	if (raid->level->resized)
+		raid->level->resized(raid);
 }
 
 /* ---- the end of the bdev ---- */
@@ -438,7 +481,7 @@ static void ended(void *arg, const struct err *err)
 	raid_unhold(raid);
 }
 
-static void settled(void *arg, const struct err *err)
+static void stopped(void *arg, const struct err *err)
 {
 	struct ending *ending = arg;
 	struct raid *raid = ending->raid;
@@ -447,6 +490,8 @@ static void settled(void *arg, const struct err *err)
 
 	(void)err;
 	raid->bdev = NULL;
+	free(raid->raid5);
+	raid->raid5 = NULL;
 	for (unsigned i = 0; i < raid->num_slots; i++) {
 		if (raid->slots[i].use != SLOT_IN)
 			raid_member_release(raid, i, true);
@@ -469,6 +514,17 @@ static void settled(void *arg, const struct err *err)
 		ended(ending, NULL);
 }
 
+static void settled(void *arg, const struct err *err)
+{
+	struct ending *ending = arg;
+	struct raid *raid = ending->raid;
+
+	if (raid->level->stop && raid->raid5)
+		raid->level->stop(raid, (struct bdev_done){stopped, ending});
+	else
+		stopped(ending, err);
+}
+
 /* No request is in flight; but a store or a rebuild may be, and messages. */
 static void destroy(struct bdev *bdev, struct bdev_done done)
 {
@@ -483,6 +539,8 @@ static void destroy(struct bdev *bdev, struct bdev_done done)
 	ending->raid = raid;
 	ending->done = done;
 	raid_rebuild_stop(raid, RAID_SLOTS_MAX);
+	if (raid->raid5)
+		raid5_sync_stop(raid);
 	raid_settle(raid, (struct bdev_done){settled, ending});
 }
 
@@ -513,6 +571,7 @@ struct bdev_module raid_module = {
         .online = online,
         .destroy = destroy,
         .persist = raid_persist,
+        .resized = resized,
         .base_lost = raid_base_lost,
         .base_returned = raid_base_returned,
         .examine = raid_examine,

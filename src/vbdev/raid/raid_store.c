@@ -18,7 +18,7 @@ struct store_waiter {
 struct store_write {
 	struct raid *raid;
 	unsigned slot;
-	bool second_done, failed;
+	bool ext_done, second_done, first_done, failed;
 	struct err err;
 };
 
@@ -27,6 +27,8 @@ struct raid_store {
 	struct list next, current; /* store_waiter */
 	void *buf;
 	uint64_t blocks;
+	uint8_t *ext; /* NULL: none is kept */
+	uint64_t ext_blocks;
 	unsigned pending;
 	struct store_write writes[RAID_SLOTS_MAX];
 	struct err err;
@@ -75,7 +77,9 @@ static void finish(struct raid *raid)
 
 	list_splice_back(&waiters, &s->current);
 	free(s->buf);
+	free(s->ext);
 	s->buf = NULL;
+	s->ext = NULL;
 	if (list_empty(&s->next)) {
 		s->running = false;
 	} else {
@@ -112,9 +116,39 @@ static void pass_done(struct raid *raid)
 	}
 	/* What has failed must be recorded too before anybody goes on. */
 	free(s->buf);
+	free(s->ext);
 	s->buf = NULL;
+	s->ext = NULL;
 	pass(raid);
 	raid_bdev_unhold(raid); /* of the pass that is over */
+}
+
+static void written(void *arg, const struct err *err);
+
+/* The next of the parts that a member gets, each flushed: the extension, the second copy, the
+ * first. False: it has all. */
+static bool write_next(struct store_write *w, struct bdev *bdev)
+{
+	struct raid *raid = w->raid;
+	struct raid_store *s = raid->store;
+	struct bdev_done done = {written, w};
+	bool two = raid->block_bytes <= RAID_SB_COPY_BLOCK_MAX_BYTES;
+
+	if (!w->ext_done && s->ext) {
+		w->ext_done = true;
+		bdev_write_meta(bdev, raid_ext_offset_bytes(&raid->ext) / raid->block_bytes,
+		        s->ext_blocks, s->ext, done);
+	} else if (!w->second_done && two) {
+		w->ext_done = w->second_done = true;
+		bdev_write_meta(bdev, RAID_SB_COPY_BYTES_OFFSET / raid->block_bytes, s->blocks,
+		        s->buf, done);
+	} else if (!w->first_done) {
+		w->second_done = w->first_done = true;
+		bdev_write_meta(bdev, 0, s->blocks, s->buf, done);
+	} else {
+		return false;
+	}
+	return true;
 }
 
 static void written(void *arg, const struct err *err)
@@ -124,11 +158,8 @@ static void written(void *arg, const struct err *err)
 	struct raid_store *s = raid->store;
 	struct bdev *bdev = raid->slots[w->slot].bdev;
 
-	if (!err && !w->second_done && bdev) {
-		w->second_done = true;
-		bdev_write_meta(bdev, 0, s->blocks, s->buf, (struct bdev_done){written, w});
+	if (!err && bdev && write_next(w, bdev))
 		return;
-	}
 	if (err) {
 		w->failed = true;
 		w->err = *err;
@@ -137,6 +168,22 @@ static void written(void *arg, const struct err *err)
 	}
 	if (--s->pending == 0)
 		pass_done(raid);
+}
+
+/* One that goes with this superblock or a later one is on each member before it. */
+static void encode_ext(struct raid *raid)
+{
+	struct raid_store *s = raid->store;
+	uint64_t bytes = align_up_u64(RAID_EXT_BYTES, raid->block_bytes);
+
+	if (!raid->ext_kept)
+		return;
+	s->ext = try_alloc_aligned(4096, bytes);
+	BELLOWS_ASSERT(s->ext);
+	s->ext_blocks = bytes / raid->block_bytes;
+	raid->ext.generation++;
+	raid->ext.seq = raid->sb.seq;
+	raid_ext_encode(&raid->ext, s->ext);
 }
 
 static void pass(struct raid *raid)
@@ -153,19 +200,18 @@ static void pass(struct raid *raid)
 	s->buf = try_alloc_aligned(4096, align_up_u64(s->blocks * block_bytes, 4096));
 	BELLOWS_ASSERT(s->buf);
 	memcpy(s->buf, raid->sb.raw, length);
+	encode_ext(raid);
 	s->written = 0;
 	s->pending = 1;
 	for (unsigned i = 0; i < raid->num_slots; i++) {
 		struct raid_slot *slot = &raid->slots[i];
 		struct store_write *w = &s->writes[i];
-		bool two = block_bytes <= RAID_SB_COPY_BLOCK_MAX_BYTES;
 
-		*w = (struct store_write){.raid = raid, .slot = i, .second_done = !two};
+		*w = (struct store_write){.raid = raid, .slot = i};
 		if (slot->use != SLOT_IN && slot->use != SLOT_TARGET)
 			continue;
 		s->pending++;
-		bdev_write_meta(slot->bdev, two ? RAID_SB_COPY_BYTES_OFFSET / block_bytes : 0,
-		        s->blocks, s->buf, (struct bdev_done){written, w});
+		write_next(w, slot->bdev);
 	}
 	if (--s->pending == 0)
 		pass_done(raid);
