@@ -26,6 +26,11 @@ struct preparing {
 	struct bdev_done done;
 };
 
+static uint64_t total_rows(const struct raid *raid)
+{
+	return raid->level->used(raid, raid->bdev->geometry.num_blocks, 0);
+}
+
 static uint64_t used_rows(const struct raid *raid)
 {
 	return raid->sb_valid ? raid->sb.array_blocks / (raid->num_slots - 1) : 0;
@@ -187,6 +192,8 @@ void raid5_begin(struct raid *raid, struct bdev_done done)
 		raid5_lock_init(&state->raid5);
 	}
 	raid->raid5->running = true;
+	/* What grows later is not valid, whatever was. */
+	raid->io.valid_rows = min_u64(raid->io.valid_rows, total_rows(raid));
 	raid5_sync_consider(raid);
 	if (!raid->raid5->sync) {
 		bdev_done_call(done, NULL);
@@ -203,7 +210,7 @@ void raid5_resized(struct raid *raid)
 
 int raid5_check_complete(const struct raid *raid, struct err *err)
 {
-	uint64_t rows = raid->level->used(raid, raid->bdev->geometry.num_blocks, 0);
+	uint64_t rows = total_rows(raid);
 
 	if (raid->io.valid_rows >= rows)
 		return 0;
@@ -219,7 +226,7 @@ int raid5_trust(struct raid *raid, struct err *err)
 	        raid->raid5->sync || raid_present(raid) == raid->num_slots)
 		return err_set(err, -EALREADY, "'%s' is %s, and has nothing to trust in",
 		        raid->name, raid_state_text(raid->state));
-	__atomic_store_n(&raid->io.valid_rows, UINT64_MAX, __ATOMIC_RELEASE);
+	__atomic_store_n(&raid->io.valid_rows, total_rows(raid), __ATOMIC_RELEASE);
 	raid_problem(raid, "parity", NULL, NULL);
 	say_declared(raid, "as the user wanted it");
 	return 0;
