@@ -67,9 +67,7 @@ static bool can(const struct raid5_piece *piece, const struct raid5_plan *plan, 
 		return blind && !blind_parity && parity_valid;
 	if (!blind || blind_parity)
 		return true;
-	touched = clip(
-	        raid5_touched(piece, raid5_data_index(piece->members, piece->stripe, plan->blind)),
-	        plan->rows);
+	touched = clip(raid5_touched(piece, raid5_index_of(piece, plan->blind)), plan->rows);
 	if (plan->mode == RAID5_RECONSTRUCT)
 		return raid5_rows_len(touched) == raid5_rows_len(plan->rows);
 	return raid5_rows_len(touched) == 0;
@@ -85,6 +83,11 @@ struct raid5_plan raid5_plan_write(const struct raid5_piece *piece, struct raid5
 	best.mode = RAID5_IMPOSSIBLE;
 	if (parity_gone) {
 		best.mode = RAID5_BLIND;
+		return best;
+	}
+	/* Whoever can't be read: nothing has to be. */
+	if (raid5_is_whole(piece)) {
+		best.mode = RAID5_FULL;
 		return best;
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(modes); i++) {
@@ -114,9 +117,7 @@ struct raid5_rows raid5_plan_read(
 		return member == plan->blind ? none : plan->rows;
 	if (member == piece->parity)
 		return plan->mode == RAID5_MODIFY ? plan->rows : none;
-	touched =
-	        clip(raid5_touched(piece, raid5_data_index(piece->members, piece->stripe, member)),
-	                plan->rows);
+	touched = clip(raid5_touched(piece, raid5_index_of(piece, member)), plan->rows);
 	if (plan->mode == RAID5_MODIFY)
 		return touched;
 	if (plan->mode != RAID5_RECONSTRUCT)

@@ -35,6 +35,15 @@ struct raid5_piece {
 /* The longest piece at the beginning of [block, block + count), count > 0. */
 struct raid5_piece raid5_piece(
         unsigned members, unsigned strip_shift, uint64_t block, uint64_t count);
+/* The member of a data strip, and the data strip of a member other than parity's. */
+static inline unsigned raid5_member_of(const struct raid5_piece *piece, unsigned data_index)
+{
+	return data_index < piece->parity ? data_index : data_index + 1;
+}
+static inline unsigned raid5_index_of(const struct raid5_piece *piece, unsigned member)
+{
+	return member < piece->parity ? member : member - 1;
+}
 /* The rows of a data strip that lie in it. */
 struct raid5_rows raid5_touched(const struct raid5_piece *piece, unsigned data_index);
 /* All rows that lie in it. */

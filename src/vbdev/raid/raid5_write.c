@@ -127,7 +127,7 @@ static void submit_data(struct bio *bio, const struct raid5_piece *piece,
 	struct bdev *bdev = bio_bdev(bio);
 
 	for (unsigned d = 0; d + 1 < piece->members; d++) {
-		unsigned slot = raid5_data_member(piece->members, piece->stripe, d);
+		unsigned slot = raid5_member_of(piece, d);
 		struct raid5_rows rows = raid5_plan_data(piece, plan, d);
 		struct bio *child;
 
@@ -204,8 +204,7 @@ static struct raid5_rows summed(
 		return raid5_plan_read(piece, plan, member);
 	if (member == piece->parity)
 		return plan->rows;
-	return raid5_plan_data(
-	        piece, plan, raid5_data_index(piece->members, piece->stripe, member));
+	return raid5_plan_data(piece, plan, raid5_index_of(piece, member));
 }
 
 static void compute_parity(
@@ -341,8 +340,7 @@ static bool look_at_members(struct bio *bio, const struct raid5_piece *piece)
 	if (valid || slot == piece->parity)
 		return true;
 	/* What is written for it must be readable afterwards. */
-	return raid5_rows_len(raid5_touched(
-	               piece, raid5_data_index(piece->members, piece->stripe, slot))) == 0;
+	return raid5_rows_len(raid5_touched(piece, raid5_index_of(piece, slot))) == 0;
 }
 
 static void plan_slice(struct bio *bio)
