@@ -214,7 +214,7 @@ static void start_policy(struct ctl *c)
 	struct err err = ERR_NONE;
 
 	(void)bdev_set_policy(c->bdev, hold ? BDEV_HOLD : BDEV_FOLLOW, &err);
-	ctl_end(c);
+	ctl_after(c, NSEC_PER_SEC, ctl_end); /* it takes effect in the queue of resizes */
 }
 
 static bool has_base(const struct bdev *bdev)

@@ -215,9 +215,28 @@ static const struct sim_client client = {.turn = client_turn, .next_ns = client_
 /* ---- start and end
  * ------------------------------------------------------------------------------- */
 
+/* After a restart: the size that was answered last, or that of a resize that the end cut off. */
+static void check_kept_sizes(void)
+{
+	for (const struct bdev *b = bdev_next(NULL); b; b = bdev_next(b)) {
+		struct run_node *node = stack_node_of(b);
+		uint64_t now = bdev_num_blocks(b);
+
+		if (!node || !stack_file(b) || stack_faulty(b))
+			continue;
+		if (node->own_blocks && now != node->own_blocks && now != node->next_blocks)
+			sim_fail("size lost",
+			        "%s has %lu blocks after a restart; the last size that was "
+			        "answered is %lu",
+			        b->name, now, node->own_blocks);
+		node->own_blocks = now;
+		node->next_blocks = 0;
+	}
+}
+
 static void built(void)
 {
-	stack_check_kept_sizes();
+	check_kept_sizes();
 	io_rescan();
 	stack_check(true);
 	if (run->life_started)

@@ -227,7 +227,8 @@ static void parse_one(int opt)
 
 /* Each has once found a defect, which is mended. A seed finds the same again only as long as the
  * workload draws the same; the unit test that came with the repair is what holds it for good. */
-static const uint64_t regressions[] = {32, 7389, 3266952352, 4112250064, 1854234694};
+static const uint64_t regressions[] = {
+        32, 7389, 3266952352, 4112250064, 1854234694, 1888853237, 1888850596};
 
 static int suite(void)
 {

@@ -245,4 +245,3 @@ bool stack_fresh(const struct bdev *bdev);
 struct sim_file *stack_file(const struct bdev *bdev);
 /* No bdev is larger than what backs it; quiet: sizes are what they must be. */
 void stack_check(bool quiet);
-void stack_check_kept_sizes(void);

@@ -172,8 +172,8 @@ void stack_draw_plain(void)
 		sim_fail("simulator", "the malloc module is not there");
 }
 
-/* ---- creating and deleting
- * ----------------------------------------------------------------------- */
+/* ---- creating and deleting --------------------------------------------------------------------
+ */
 
 struct call {
 	struct run_node *node;
@@ -273,6 +273,27 @@ static void built(void *arg, bool ok)
 	build_next();
 }
 
+/* On one of these, or on several that are alike where the module takes them. */
+static bool build_draw(const struct bdev *const *fit, unsigned n)
+{
+	const struct sim_module *module = draw_module(&build.rng, false);
+	const struct bdev *first = fit[rng_below(&build.rng, n)];
+	uint64_t least = first->geometry.num_blocks;
+	const char *names[4] = {first->name};
+	unsigned count = 1;
+
+	for (unsigned i = 0; module && i < n && count < min_u64(module->bases_max, 4); i++)
+		if (fit[i] != first && rng_one_in(&build.rng, 2) &&
+		        stack_kept(fit[i]) == stack_kept(first) &&
+		        fit[i]->geometry.block_bytes == first->geometry.block_bytes) {
+			names[count++] = fit[i]->name;
+			least = min_u64(least, fit[i]->geometry.num_blocks);
+		}
+	return module && count >= module->bases_min &&
+	       stack_make_node(
+	               &build.rng, module, names, count, least, first->geometry.block_bytes);
+}
+
 /* The first life stacks more on what has just appeared. */
 static bool build_grow(void)
 {
@@ -284,7 +305,7 @@ static bool build_grow(void)
 		for (struct bdev *b = bdev_next(NULL); b && n < ARRAY_SIZE(fit); b = bdev_next(b))
 			if (!bdev_is_claimed(b))
 				fit[n++] = b;
-		if (n && stack_draw_node(&build.rng, fit[rng_below(&build.rng, n)]))
+		if (n && build_draw(fit, n))
 			return true;
 	}
 	return false;
@@ -408,8 +429,8 @@ void stack_build_from_config(void (*done)(void))
 	rpc_config_run(config, false, configured, config);
 }
 
-/* ---- what holds for a bdev
- * ----------------------------------------------------------------------- */
+/* ---- what holds for a bdev --------------------------------------------------------------------
+ */
 
 struct run_node *stack_node_of(const struct bdev *bdev)
 {
@@ -484,7 +505,8 @@ bool stack_faulty(const struct bdev *bdev)
 
 bool stack_repeatable(const struct bdev *bdev)
 {
-	bool repeatable = !(stack_claims(bdev) & (SIM_REDUNDANT | SIM_NO_DATA));
+	bool mirror = (stack_claims(bdev) & SIM_REDUNDANT) && bdev->num_bases > 1;
+	bool repeatable = !mirror && !(stack_claims(bdev) & SIM_NO_DATA);
 
 	for (unsigned i = 0; i < bdev->num_bases; i++)
 		repeatable &= !bdev->bases[i] || stack_repeatable(bdev->bases[i]);
@@ -509,8 +531,8 @@ bool stack_fresh(const struct bdev *bdev)
 	return (stack_claims(bdev) & SIM_IDENTITY) && stack_fresh(bdev->bases[0]);
 }
 
-/* ---- sizes
- * --------------------------------------------------------------------------------------- */
+/* ---- sizes ------------------------------------------------------------------------------------
+ */
 
 static uint64_t bytes_of(const struct bdev *bdev)
 {
@@ -549,36 +571,17 @@ static void check_one(const struct bdev *bdev, bool quiet)
 		        bdev->name, bdev->geometry.num_blocks, bdev_num_blocks(bdev));
 }
 
-/* Parts of one base don't overlap, so together they fit in. */
+/* Parts of one base don't overlap, so together they fit in; what has more bases is no part. */
 static void check_parts(const struct bdev *base)
 {
 	uint64_t sum = 0;
 	const struct bdev *part;
 
 	for (unsigned i = 0; (part = bdev_parent(base, i)); i++)
-		sum += bytes_of(part);
+		sum += part->num_bases > 1 ? 0 : bytes_of(part);
 	if (sum > bytes_of(base) && !stack_faulty(base))
 		sim_fail("larger than its base", "the bdevs on %s have %lu bytes, it has %lu",
 		        base->name, sum, bytes_of(base));
-}
-
-/* After a restart: the size that was answered last, or that of a resize that the end cut off. */
-void stack_check_kept_sizes(void)
-{
-	for (const struct bdev *b = bdev_next(NULL); b; b = bdev_next(b)) {
-		struct run_node *node = stack_node_of(b);
-		uint64_t now = bdev_num_blocks(b);
-
-		if (!node || !stack_file(b) || stack_faulty(b))
-			continue;
-		if (node->own_blocks && now != node->own_blocks && now != node->next_blocks)
-			sim_fail("size lost",
-			        "%s has %lu blocks after a restart; the last size that was "
-			        "answered is %lu",
-			        b->name, now, node->own_blocks);
-		node->own_blocks = now;
-		node->next_blocks = 0;
-	}
 }
 
 void stack_check(bool quiet)

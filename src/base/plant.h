@@ -48,11 +48,37 @@
 	X(DELAYED_FOREVER, "of two requests that are due together the second stays")               \
 	X(SIZE_NOT_SYNCED, "a new length of a file is not made durable")
 
+/* Of arrays with superblock, which have a world of their own: src/vbdev/raid/raid_world_simtest.c
+ * looks for them. */
+#define ARRAY_PLANTS(X)                                                                            \
+	X(RAID_STALE_ACCEPTED, "a member that the superblock calls missing is taken as current")   \
+	X(RAID_DIVERGED_JOINED, "mirrors that went on without each other are put together")        \
+	X(RAID_LEAVE_NOT_STORED, "that a member has left is not recorded")                         \
+	X(RAID_ACK_UNRECORDED, "a write is answered before its member's failure is recorded")      \
+	X(RAID_FAILED_READ, "a member that has failed is still read")                              \
+	X(RAID_COPY_NOT_WRITTEN, "the second copy of the superblock is not written")               \
+	X(RAID_COPY_NOT_READ, "the second copy of the superblock is not looked at")                \
+	X(RAID_WINDOW_SHORT, "a window of a rebuild leaves out its last block")                    \
+	X(RAID_TARGET_READ, "the target of a rebuild is read before it has everything")            \
+	X(RAID_TARGET_SKIPPED, "writes do not go to the target of a rebuild")                      \
+	X(RAID_TARGET_NOT_FLUSHED, "a rebuilt member is recorded before it is flushed")            \
+	X(RAID_BIT_LATE, "a write does not wait until its region is marked")                       \
+	X(RAID_BITS_FORGOTTEN, "what a missing member lacks is forgotten")                         \
+	X(RAID_BITS_NOT_FLUSHED, "a region is forgotten before the members are flushed")           \
+	X(RAID_TORN_PAGE_CLEAN, "a damaged page of the bitmap counts as clean")                    \
+	X(RAID_EXT_UNCHECKED, "a bitmap is believed though somebody else has written since")       \
+	X(RAID_RETURN_UNCHECKED, "a member is given only what is marked, however old it is")       \
+	X(RAID_CHECKPOINT_AHEAD, "a rebuild goes on behind what has not been copied yet")          \
+	X(RAID_RESYNC_LEFT_OUT, "members that may differ count as equal")                          \
+	X(RAID_UNSYNCED_ANY, "what members may differ in is read from any of them")
+
 enum plant {
 #define X(name, text) PLANT_##name,
-	PLANTS(X)
+	PLANTS(X) PLANT_COUNT,
+	PLANT_ARRAYS_BEFORE = PLANT_COUNT - 1,
+	ARRAY_PLANTS(X)
 #undef X
-	PLANT_COUNT
+	PLANTS_END
 };
 
 #if defined(BELLOWS_CHECK) && BELLOWS_CHECK

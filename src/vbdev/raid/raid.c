@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "vbdev/raid/raid_bitmap.h"
 
 struct list raids = LIST_INIT(raids);
 
@@ -83,6 +84,7 @@ struct raid *raid_new(const char *name, const struct raid_level *level, unsigned
 		list_init(&raid->slots[i].leaving);
 	}
 	raid_suspects_init(raid);
+	list_init(&raid->start_waiters);
 	list_init(&raid->link);
 	list_push_back(&raids, &raid->link);
 	return raid;
@@ -122,6 +124,7 @@ void raid_unhold(struct raid *raid)
 	BELLOWS_ASSERT(raid->busy > 0);
 	if (--raid->busy > 0 || raid->state != RAID_DELETING)
 		return;
+	BELLOWS_ASSERT(list_empty(&raid->start_waiters));
 	loop_timer_stop(loop_self(), &raid->wait);
 	list_remove(&raid->link);
 	raid_store_free(raid);
@@ -216,6 +219,7 @@ static json_t *describe_slot(const struct raid *raid, const struct raid_slot *sl
 	bool there = slot->use == SLOT_IN || slot->use == SLOT_TARGET;
 	bool forgotten = !there && raid->state == RAID_ONLINE;
 	uint64_t blocks = slot->data_blocks;
+	json_t *object;
 	char uuid[UUID_STR_LEN];
 	uuid_t none = {0};
 
@@ -225,11 +229,15 @@ static json_t *describe_slot(const struct raid *raid, const struct raid_slot *sl
 	else if (there && !blocks)
 		blocks = slot->bdev->geometry.num_blocks - slot->data_offset_blocks;
 	uuid_unparse_lower(forgotten ? none : slot->uuid, uuid);
-	return json_pack("{s:s?, s:s, s:b, s:I, s:I}", "name",
+	object = json_pack("{s:s?, s:s, s:b, s:I, s:I}", "name",
 	        forgotten || !slot->name[0] ? NULL : slot->name, "uuid", uuid, "is_configured",
 	        (int)there, "data_offset",
 	        (json_int_t)(there || raid->sb_valid ? slot->data_offset_blocks : 0), "data_size",
 	        (json_int_t)blocks);
+	/* It is written, and not read yet. */
+	if (slot->use == SLOT_TARGET)
+		json_object_set_new(object, "rebuilding", json_true());
+	return object;
 }
 
 static json_t *describe_process(const struct raid *raid)
@@ -275,6 +283,12 @@ json_t *raid_describe(const struct raid *raid, bool named)
 	json_object_set_new(object, "num_base_bdevs_operational", json_integer(operational(raid)));
 	if (process)
 		json_object_set_new(object, "process", process);
+	if (raid->bitmap)
+		json_object_set_new(
+		        object, "write_intent_bitmap", json_boolean(raid->bitmap->ext.bitmap));
+	if (raid_resync_left(raid) > 0)
+		json_object_set_new(object, "resync_regions_left",
+		        json_integer((json_int_t)raid_resync_left(raid)));
 	json_object_set_new(object, "base_bdevs_list", list);
 	return object;
 }
@@ -289,20 +303,19 @@ static json_t *describe(const struct bdev *bdev)
 /* ---- what is saved ----------------------------------------------------------------------------
  */
 
+/* Nothing lies behind the last one. */
 static void save_starts(const struct raid *raid, json_t *params)
 {
 	json_t *list = json_array();
+	unsigned shift = raid->io.strip_shift;
 	bool moved = false;
 
-	for (unsigned i = 0; i < raid->num_slots; i++) {
+	for (unsigned i = 0; i + 1 < raid->num_slots; i++) {
 		const struct raid_slot *slot = &raid->slots[i];
 
 		json_array_append_new(list, json_integer((json_int_t)slot->data_blocks));
-		if (slot->bdev && i + 1 < raid->num_slots &&
-		        slot->bdev->geometry.num_blocks >> raid->io.strip_shift
-		                                                   << raid->io.strip_shift !=
-		                slot->data_blocks)
-			moved = true;
+		moved |= slot->bdev &&
+		         slot->bdev->geometry.num_blocks >> shift << shift != slot->data_blocks;
 	}
 	if (moved)
 		json_object_set(params, "base_data_blocks", list);
@@ -360,7 +373,8 @@ static json_t *save_module(void)
 	json_array_append_new(calls,
 	        json_pack("{s:s, s:o}", "method", "bdev_raid_set_options", "params", options));
 	list_for_each (raid, &raids, link) {
-		bool asked_for = raid->state == RAID_CONFIGURING || raid->state == RAID_OFFLINE;
+		bool asked_for = raid->state == RAID_CONFIGURING || raid->state == RAID_STARTING ||
+		                 raid->state == RAID_OFFLINE;
 
 		if (asked_for && !raid->sb_valid) {
 			json_t *call = raid_save_call(raid);
@@ -372,6 +386,21 @@ static json_t *save_module(void)
 		}
 	}
 	return calls;
+}
+
+static void for_each_waiting(
+        void (*fn)(void *arg, const char *name, const char *missing), void *arg)
+{
+	const struct raid *raid;
+
+	list_for_each (raid, &raids, link) {
+		char missing[200];
+
+		if (raid->state != RAID_CONFIGURING && raid->state != RAID_OFFLINE)
+			continue;
+		raid_missing_text(raid, missing, sizeof(missing));
+		fn(arg, raid->name, missing);
+	}
 }
 
 static json_t *example(const struct bdev_example *wanted)
@@ -409,26 +438,32 @@ static void create(struct bdev *bdev, struct bdev_done done)
 		bdev_done_call(done, NULL);
 }
 
-struct beginning {
-	struct raid *raid;
-	struct bdev_done done;
-};
-
 static void recorded(void *arg, const struct err *err)
 {
-	struct beginning *b = arg;
+	struct raid *raid = arg;
 
-	if (!err && b->raid->level->begin)
-		b->raid->level->begin(b->raid, b->done);
+	if (!err && raid->level->begin)
+		raid->level->begin(raid, raid->onlined);
 	else
-		bdev_done_call(b->done, err);
-	free(b);
+		bdev_done_call(raid->onlined, err);
+}
+
+static void bitmap_opened(void *arg, const struct err *err)
+{
+	struct raid *raid = arg;
+
+	if (err) {
+		bdev_done_call(raid->onlined, err);
+		return;
+	}
+	raid_sb_update(raid, raid->bdev->geometry.num_blocks);
+	raid_resync_start(raid);
+	raid_store(raid, (struct bdev_done){recorded, raid});
 }
 
 static void online(struct bdev *bdev, struct bdev_done done)
 {
 	struct raid *raid = ((struct raid_priv *)bdev->priv)->raid;
-	struct beginning *b;
 	uint64_t in = 0;
 
 	for (unsigned i = 0; i < raid->num_slots && raid->level->redundant; i++)
@@ -441,24 +476,14 @@ static void online(struct bdev *bdev, struct bdev_done done)
 
 		state->bdev = bdev;
 		state->release.run = raid_release;
+		state->admit.run = raid_bitmap_admitted;
 	}
-	b = xcalloc(1, sizeof(*b));
-	*b = (struct beginning){raid, done};
+	raid->onlined = done;
 	if (!raid->superblock) {
-		recorded(b, NULL);
+		recorded(raid, NULL);
 		return;
 	}
-	raid_sb_update(raid, bdev->geometry.num_blocks);
-	raid_store(raid, (struct bdev_done){recorded, b});
-}
-
-static void resized(struct bdev *bdev, uint64_t old_blocks)
-{
-	struct raid *raid = ((struct raid_priv *)bdev->priv)->raid;
-
-	(void)old_blocks;
-	if (raid->level->resized)
-		raid->level->resized(raid);
+	raid_bitmap_open(raid, (struct bdev_done){bitmap_opened, raid});
 }
 
 /* ---- the end of the bdev ---- */
@@ -480,7 +505,7 @@ static void ended(void *arg, const struct err *err)
 	raid_unhold(raid);
 }
 
-static void stopped(void *arg, const struct err *err)
+static void bitmap_closed(void *arg, const struct err *err)
 {
 	struct ending *ending = arg;
 	struct raid *raid = ending->raid;
@@ -513,15 +538,24 @@ static void stopped(void *arg, const struct err *err)
 		ended(ending, NULL);
 }
 
+static void stopped(void *arg, const struct err *err)
+{
+	struct ending *ending = arg;
+
+	(void)err;
+	raid_bitmap_close(ending->raid, (struct bdev_done){bitmap_closed, ending});
+}
+
 static void settled(void *arg, const struct err *err)
 {
 	struct ending *ending = arg;
 	struct raid *raid = ending->raid;
 
+	(void)err;
 	if (raid->level->stop && raid->raid5)
 		raid->level->stop(raid, (struct bdev_done){stopped, ending});
 	else
-		stopped(ending, err);
+		stopped(ending, NULL);
 }
 
 /* No request is in flight; but a store or a rebuild may be, and messages. */
@@ -540,6 +574,7 @@ static void destroy(struct bdev *bdev, struct bdev_done done)
 	raid_rebuild_stop(raid, RAID_SLOTS_MAX);
 	if (raid->raid5)
 		raid5_sync_stop(raid);
+	raid_resync_stop(raid);
 	raid_settle(raid, (struct bdev_done){settled, ending});
 }
 
@@ -570,13 +605,14 @@ struct bdev_module raid_module = {
         .online = online,
         .destroy = destroy,
         .persist = raid_persist,
-        .resized = resized,
+        .resized = raid_resized,
         .base_lost = raid_base_lost,
         .base_returned = raid_base_returned,
         .examine = raid_examine,
         .describe = describe,
         .save = save,
         .save_module = save_module,
+        .for_each_waiting = for_each_waiting,
         .stop = stop,
         .example = example,
 };

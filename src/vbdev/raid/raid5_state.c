@@ -67,7 +67,7 @@ static int judge(struct raid *raid, const struct preparing *p, struct err *err)
 	uint64_t valid = 0;
 	int rc = 0;
 
-	if (recorded && p->newest.state == RAID_EXT_CLEAN)
+	if (recorded && p->newest.clean)
 		valid = p->newest.valid_blocks;
 	if (complete || (valid > 0 && valid >= used_rows(raid))) {
 		raid->io.valid_rows = valid;
@@ -77,8 +77,8 @@ static int judge(struct raid *raid, const struct preparing *p, struct err *err)
 		say_declared(raid, "as the user wanted it");
 	} else if (recorded) {
 		rc = refuse(raid,
-		        p->newest.state == RAID_EXT_CLEAN ? "has parity that was not complete yet"
-		                                          : "was not stopped in order",
+		        p->newest.clean ? "has parity that was not complete yet"
+		                        : "was not stopped in order",
 		        err);
 	} else if (raid->ext_kept && raid->sb_valid) {
 		raid->io.valid_rows = UINT64_MAX;
@@ -94,12 +94,15 @@ static void prepare_next(void *arg, const struct err *err);
 
 static void ext_read(struct preparing *p)
 {
-	struct raid_ext ext;
+	for (unsigned i = 0; i < 2; i++) {
+		struct raid_ext ext;
 
-	if (raid_ext_newer(p->buf, &ext) && uuid_compare(ext.uuid, p->raid->uuid) == 0 &&
-	        (!p->found || ext.generation > p->newest.generation)) {
-		p->newest = ext;
-		p->found = true;
+		if (raid_ext_parse(p->buf + i * RAID_EXT_STEP_BYTES, &ext) && ext.parity &&
+		        uuid_compare(ext.array, p->raid->uuid) == 0 &&
+		        (!p->found || ext.generation > p->newest.generation)) {
+			p->newest = ext;
+			p->found = true;
+		}
 	}
 }
 
@@ -117,15 +120,16 @@ static void prepare_next(void *arg, const struct err *err)
 	if (raid->ext_kept && raid->sb_valid && p->slot < raid->num_slots) {
 		memset(p->buf, 0, p->blocks * raid->block_bytes);
 		bdev_read_meta(raid->slots[p->slot++].bdev,
-		        RAID_EXT_OFFSET_BYTES / raid->block_bytes, p->blocks, p->buf,
+		        RAID_EXT_BYTES_OFFSET / raid->block_bytes, p->blocks, p->buf,
 		        (struct bdev_done){prepare_next, p});
 		return;
 	}
 	judge(raid, p, &refused);
-	raid->ext = p->newest;
-	uuid_copy(raid->ext.uuid, raid->uuid);
-	raid->ext.state = RAID_EXT_RUNNING;
-	raid->ext.valid_blocks = raid->io.valid_rows;
+	raid->ext = (struct raid_ext){.generation = p->newest.generation,
+	        .parity = true,
+	        .checkpoint_slot = RAID_NO_SLOT,
+	        .valid_blocks = raid->io.valid_rows};
+	uuid_copy(raid->ext.array, raid->uuid);
 	bdev_done_call(p->done, refused.code ? &refused : NULL);
 	free(p->buf);
 	free(p);
@@ -157,10 +161,22 @@ void raid5_prepare(struct raid *raid, struct bdev_done done)
 	p = xcalloc(1, sizeof(*p));
 	p->raid = raid;
 	p->done = done;
-	p->blocks = div_round_up_u64(RAID_EXT_READ_BYTES, raid->block_bytes);
+	p->blocks = max_u64(2 * RAID_EXT_STEP_BYTES / raid->block_bytes, 1);
 	p->buf = try_alloc_aligned(4096, align_up_u64(p->blocks * raid->block_bytes, 4096));
 	BELLOWS_ASSERT(p->buf);
 	prepare_next(p, NULL);
+}
+
+uint64_t raid5_ext(struct raid *raid, void *bytes)
+{
+	struct raid_ext *ext = &raid->ext;
+
+	if (!raid->ext_kept)
+		return 0;
+	ext->seq = raid->sb.seq;
+	ext->generation++;
+	raid_ext_encode(ext, bytes);
+	return RAID_EXT_BYTES_OFFSET + (ext->generation & 1) * RAID_EXT_STEP_BYTES;
 }
 
 /* ---- while it is online -----------------------------------------------------------------------
@@ -271,7 +287,7 @@ static void write_clean(struct stopping *s)
 {
 	struct raid *raid = s->raid;
 	uint32_t block_bytes = raid->block_bytes;
-	uint64_t blocks = div_round_up_u64(RAID_EXT_BYTES, block_bytes);
+	uint64_t blocks = div_round_up_u64(RAID_EXT_BYTES, block_bytes), at;
 
 	if (s->failed) {
 		log_warning("raid", "'%s' is not stopped in order: a member can't be flushed",
@@ -279,20 +295,17 @@ static void write_clean(struct stopping *s)
 		stop_end(s);
 		return;
 	}
-	raid->ext.generation++;
-	raid->ext.seq = raid->sb.seq;
-	raid->ext.state = RAID_EXT_CLEAN;
+	raid->ext.clean = true;
 	raid->ext.valid_blocks = raid->io.valid_rows;
-	s->buf = try_alloc_aligned(4096, align_up_u64(blocks * block_bytes, 4096));
+	s->buf = try_alloc_aligned(4096, align_up_u64(RAID_EXT_BYTES, block_bytes));
 	BELLOWS_ASSERT(s->buf);
-	raid_ext_encode(&raid->ext, s->buf);
+	at = raid5_ext(raid, s->buf);
 	s->pending = 1;
 	for (unsigned i = 0; i < raid->num_slots; i++) {
 		if (raid->slots[i].use != SLOT_IN)
 			continue;
 		s->pending++;
-		bdev_write_meta(raid->slots[i].bdev,
-		        raid_ext_offset_bytes(&raid->ext) / block_bytes, blocks, s->buf,
+		bdev_write_meta(raid->slots[i].bdev, at / block_bytes, blocks, s->buf,
 		        (struct bdev_done){clean_written, s});
 	}
 	clean_written(s, NULL);

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/plant.h"
 
 struct raid_options raid_options = RAID_OPTIONS_DEFAULT;
 
@@ -90,6 +91,7 @@ static void answer_start(struct raid *raid, const struct err *err)
 	raid->started.fn = NULL;
 	if (started.fn)
 		bdev_done_call(started, err);
+	raid_end_examinations(raid);
 }
 
 static void offer_again(struct raid *raid);
@@ -299,6 +301,8 @@ static void take_newer(struct raid *raid, const struct raid_sb *sb)
 		}
 	}
 	adopt(raid, sb);
+	/* It may count some that called themselves stale. */
+	offer_again(raid);
 }
 
 /*
@@ -332,8 +336,7 @@ static int check_same_array(const struct raid *raid, const struct raid_sb *sb, s
 	return 0;
 }
 
-/* It may be rebuilt into its slot, or an error with the reason. Online only. */
-static int check_rejoin(struct raid *raid, const struct bdev *bdev, const struct raid_sb *sb,
+int raid_check_rejoin(struct raid *raid, const struct bdev *bdev, const struct raid_sb *sb,
         unsigned *slot, struct err *err)
 {
 	int index = raid_sb_find(&raid->sb, bdev->uuid);
@@ -349,7 +352,7 @@ static int check_rejoin(struct raid *raid, const struct bdev *bdev, const struct
 		return err_set(err, -EINVAL, "it is no member of array '%s' any more", raid->name);
 	if (!raid->level->redundant || raid->slots[index].use != SLOT_FREE)
 		return err_set(err, -EEXIST, "its place in array '%s' is taken", raid->name);
-	if (has_diverged(raid, sb, (unsigned)index))
+	if (has_diverged(raid, sb, (unsigned)index) && !PLANT(RAID_DIVERGED_JOINED))
 		return err_set(err, -EBUSY,
 		        "it and array '%s' went on without each other: compare both before you "
 		        "wipe either",
@@ -377,12 +380,12 @@ static void assemble(struct bdev *bdev, const struct raid_sb *sb)
 	if (raid && (raid->state == RAID_ONLINE || raid->state == RAID_STARTING)) {
 		if (raid->state == RAID_STARTING)
 			return; /* it is looked for when the array is online */
-		if (check_rejoin(raid, bdev, sb, &slot, &err) != 0) {
+		if (raid_check_rejoin(raid, bdev, sb, &slot, &err) != 0) {
 			leave_alone(bdev, err.text, "look at both arrays");
 			return;
 		}
 		raid_hold(raid);
-		raid_join(raid, slot, bdev, (struct bdev_done){rejoined, raid});
+		raid_join(raid, slot, bdev, sb->seq, (struct bdev_done){rejoined, raid});
 		return;
 	}
 	if (!raid)
@@ -395,13 +398,16 @@ static void assemble(struct bdev *bdev, const struct raid_sb *sb)
 		return;
 	}
 	index = raid_sb_find(&raid->sb, bdev->uuid);
-	if (index < 0 || raid->sb.slots[index].state != RAID_SB_CONFIGURED) {
+	if (index < 0 || (raid->sb.slots[index].state != RAID_SB_CONFIGURED &&
+	                         !PLANT(RAID_STALE_ACCEPTED))) {
 		log_notice("raid", "'%s' is %s of '%s'", bdev->name,
 		        index < 0 ? "no member" : "a stale member", raid->name);
 	} else if (raid->slots[index].use == SLOT_FREE &&
 	           raid_member_take(raid, (unsigned)index, bdev, &err) != 0) {
 		leave_alone(bdev, err.text, "look at the disk");
 	} else {
+		if (raid->slots[index].bdev == bdev)
+			raid->slots[index].seq = sb->seq;
 		bdev_set_problem(bdev, "raid member", NULL, NULL);
 	}
 	raid_consider(raid);
@@ -463,47 +469,16 @@ void raid_offer(struct bdev *bdev, const struct raid_sb_read *read)
 		assemble(bdev, sb);
 }
 
-/* ---- examine ----------------------------------------------------------------------------------
- */
-
-struct examining {
-	struct bdev *bdev; /* held by the core's examine, or by name */
-	char name[BDEV_NAME_MAX];
-	struct bdev_done done;
-};
-
-static void examined(void *arg, const struct raid_sb_read *read)
-{
-	struct examining *e = arg;
-	struct bdev *bdev = bdev_find(e->name);
-
-	if (bdev && bdev == e->bdev && bdev->state == BDEV_ONLINE && !bdev_is_claimed(bdev))
-		raid_offer(bdev, read);
-	if (e->done.fn)
-		bdev_done_call(e->done, NULL);
-	free(e);
-}
-
-void raid_examine(struct bdev *bdev, struct bdev_done done)
-{
-	struct examining *e = xcalloc(1, sizeof(*e));
-
-	e->bdev = bdev;
-	e->done = done;
-	str_copy(e->name, sizeof(e->name), bdev->name);
-	raid_sb_read(bdev, examined, e);
-}
-
-/* Now that it is online: members that it had not counted. */
+/* Members that it had not counted: now that it is online, or knows a newer superblock. */
 static void offer_again(struct raid *raid)
 {
 	for (unsigned i = 0; i < raid->num_slots; i++) {
 		char uuid[UUID_STR_LEN];
 		struct bdev *bdev;
 
-		if (!raid->bdev || raid->slots[i].use != SLOT_FREE)
+		if (raid->slots[i].use != SLOT_FREE)
 			continue;
-		if (raid->bdev->bases[i]) { /* it could not be written */
+		if (raid->bdev && raid->bdev->bases[i]) { /* it could not be written */
 			raid_hold(raid);
 			bdev_base_detach(raid->bdev, i, (struct bdev_done){rejoined, raid});
 			continue;
@@ -515,62 +490,4 @@ static void offer_again(struct raid *raid)
 		if (bdev && bdev->state == BDEV_ONLINE && !bdev_is_claimed(bdev))
 			raid_examine(bdev, (struct bdev_done){.fn = NULL});
 	}
-}
-
-/* ---- a base that the core has put back --------------------------------------------------------
- */
-
-struct returning {
-	struct raid *raid;
-	struct bdev *bdev; /* the array's */
-	unsigned index;
-	struct bdev_done done;
-};
-
-static void returned_read(void *arg, const struct raid_sb_read *read)
-{
-	struct returning *r = arg;
-	struct raid *raid = r->raid;
-	struct bdev *base = raid->bdev == r->bdev && raid->state == RAID_ONLINE
-	                            ? r->bdev->bases[r->index]
-	                            : NULL;
-	struct err err = ERR_NONE;
-	unsigned slot = 0;
-
-	if (!base)
-		err_set(&err, -ENODEV, "the array is going");
-	else if (read->found != RAID_SB_OK || uuid_compare(read->sb.uuid, raid->uuid) != 0)
-		err_set(&err, -EINVAL,
-		        "'%s' has no superblock of this array: add it with "
-		        "bdev_raid_add_base_bdev",
-		        base->name);
-	else if (check_rejoin(raid, base, &read->sb, &slot, &err) == 0 && slot != r->index)
-		err_set(&err, -EINVAL, "'%s' belongs into slot %u", base->name, slot);
-	if (err.code && base)
-		bdev_set_problem(base, "raid member", err.text, "look at the disk");
-	if (!err.code)
-		raid_rebuild_start(raid, r->index);
-	bdev_done_call(r->done, err.code ? &err : NULL);
-	raid_bdev_unhold(raid);
-	free(r);
-}
-
-void raid_base_returned(struct bdev *bdev, unsigned index, struct bdev_done done)
-{
-	struct raid *raid = ((struct raid_priv *)bdev->priv)->raid;
-	struct returning *r;
-	struct err err = ERR_NONE;
-
-	if (!raid->superblock) {
-		err_set(&err, -EPERM,
-		        "an array without superblock can't know what '%s' has missed: add it with "
-		        "bdev_raid_add_base_bdev",
-		        bdev->bases[index]->name);
-		bdev_done_call(done, &err);
-		return;
-	}
-	r = xcalloc(1, sizeof(*r));
-	*r = (struct returning){.raid = raid, .bdev = bdev, .index = index, .done = done};
-	raid_bdev_hold(raid);
-	raid_sb_read(bdev->bases[index], returned_read, r);
 }

@@ -11,6 +11,7 @@
 #include <stdio.h>
 
 #include "base/log.h"
+#include "base/plant.h"
 
 struct leaver {
 	struct list link;
@@ -20,7 +21,7 @@ struct leaver {
 /* ---- messages between loops -------------------------------------------------------------------
  */
 
-static void tell_control(struct raid *raid)
+void raid_tell_control(struct raid *raid)
 {
 	if (!__atomic_exchange_n(&raid->suspects_sent, true, __ATOMIC_SEQ_CST))
 		loop_send(loop_get(LOOP_CONTROL), &raid->suspects_task);
@@ -30,7 +31,7 @@ void raid_suspect(struct raid *raid, unsigned slot)
 {
 	__atomic_fetch_or(&raid->io.unsettled, 1ULL << slot, __ATOMIC_SEQ_CST);
 	__atomic_fetch_or(&raid->suspects, 1ULL << slot, __ATOMIC_SEQ_CST);
-	tell_control(raid);
+	raid_tell_control(raid);
 }
 
 void raid_cure_later(struct raid *raid, unsigned slot, uint64_t offset_blocks, uint64_t num_blocks)
@@ -42,7 +43,7 @@ void raid_cure_later(struct raid *raid, unsigned slot, uint64_t offset_blocks, u
 		return;
 	state->cures[put % RAID_CURES_MAX] = (struct raid_cure){slot, offset_blocks, num_blocks};
 	__atomic_store_n(&state->cures_put, put + 1, __ATOMIC_RELEASE);
-	tell_control(raid);
+	raid_tell_control(raid);
 }
 
 void raid_release_parked(struct raid *raid)
@@ -103,6 +104,7 @@ static void look_at_suspects(struct loop_task *task)
 	__atomic_store_n(&raid->suspects_sent, false, __ATOMIC_SEQ_CST);
 	suspects = __atomic_exchange_n(&raid->suspects, 0, __ATOMIC_SEQ_CST);
 	raid_hold(raid);
+	raid_bitmap_look(raid);
 	for (unsigned i = 0; raid->bdev && i < loops_count(); i++)
 		take_cures(raid, raid->bdev->loops[i].state);
 	for (; suspects != 0; suspects &= suspects - 1) {
@@ -158,7 +160,8 @@ static bool stop_using(struct raid *raid, unsigned index)
 	if (!raid->level->redundant || (slot->use == SLOT_IN && others < raid_needed(raid)))
 		return false;
 	__atomic_fetch_or(&io->unsettled, bit, __ATOMIC_SEQ_CST);
-	__atomic_fetch_and(&io->readable, ~bit, __ATOMIC_SEQ_CST);
+	if (!PLANT(RAID_FAILED_READ))
+		__atomic_fetch_and(&io->readable, ~bit, __ATOMIC_SEQ_CST);
 	__atomic_fetch_and(&io->writable, ~bit, __ATOMIC_SEQ_CST);
 	if (slot->use == SLOT_TARGET)
 		raid_rebuild_stop(raid, index);
@@ -259,12 +262,15 @@ void raid_member_leave(
 	if (!first)
 		return;
 	log_warning("raid", "'%s' goes on without '%s'", raid->name, slot->name);
+	if (!had_all && record == RAID_SB_MISSING && slot->bdev->state == BDEV_ONLINE)
+		raid_bitmap_left(raid, index, false); /* on purpose */
 	/* A target never was recorded as a member. */
-	if (!raid->superblock || !had_all) {
+	if (!raid->superblock || !had_all || PLANT(RAID_LEAVE_NOT_STORED)) {
 		raid_member_recorded(raid, index);
 		return;
 	}
 	raid->sb.slots[index].state = record;
+	raid_bitmap_left(raid, index, record == RAID_SB_FAILED || slot->bdev->state != BDEV_ONLINE);
 	raid_bdev_hold(raid);
 	raid_store(raid, (struct bdev_done){stored, slot});
 }
@@ -285,12 +291,15 @@ bool raid_member_failed_in_store(struct raid *raid, unsigned index)
 		slot->use = SLOT_FREE;
 		slot->bdev = NULL;
 		raid->sb.slots[index].state = RAID_SB_FAILED;
+		raid_bitmap_left(raid, index, true);
 		return true;
 	}
 	if (!stop_using(raid, index))
 		return false;
-	if (had_all)
+	if (had_all) {
 		raid->sb.slots[index].state = RAID_SB_FAILED;
+		raid_bitmap_left(raid, index, true);
+	}
 	raid_bdev_hold(raid);
 	raid_hold(raid);
 	struct leaver *leaver = xcalloc(1, sizeof(*leaver));

@@ -159,3 +159,20 @@ void raid_persist(struct bdev *bdev, const struct bdev_geometry *planned, struct
 	raid_sb_update(raid, planned->num_blocks);
 	raid_store(raid, done);
 }
+
+/* What a member must have when it returns, or is replaced. */
+void raid_resized(struct bdev *bdev, uint64_t old_blocks)
+{
+	struct raid *raid = ((struct raid_priv *)bdev->priv)->raid;
+
+	(void)old_blocks;
+	for (unsigned i = 0; i < raid->num_slots; i++) {
+		struct raid_slot *slot = &raid->slots[i];
+		bool keeps_place = raid->level == &concat_level && i + 1 < raid->num_slots;
+
+		if (slot->data_blocks && !keeps_place)
+			slot->data_blocks = raid->level->used(raid, bdev->geometry.num_blocks, i);
+	}
+	if (raid->level->resized)
+		raid->level->resized(raid);
+}

@@ -19,7 +19,7 @@ struct create_params {
 	struct param_strings base_bdevs;
 	struct param_u64s base_data_blocks;
 	uuid_t uuid;
-	bool superblock;
+	bool superblock, write_intent_bitmap;
 };
 
 static const char *const level_names[] = {
@@ -38,6 +38,9 @@ static const struct param create_table[] = {
         {PARAM(struct create_params, uuid, PARAM_UUID), .help = "made up when left out"},
         {PARAM(struct create_params, superblock, PARAM_BOOL),
                 .help = "members carry a superblock, by which they are found again"},
+        {PARAM(struct create_params, write_intent_bitmap, PARAM_BOOL), .def = 1,
+                .help = "raid1 with superblock: remember which regions may differ, so that only "
+                        "those are copied after an unclean stop, and to a member that returns"},
         {PARAM(struct create_params, base_data_blocks, PARAM_U64S), .max_items = RAID_SLOTS_MAX,
                 .unit = "blocks",
                 .help = "concat: how much of each member is used; saved for members that have "
@@ -70,6 +73,7 @@ static void create_handler(struct rpc_request *request, void *params)
 	        .level = raid_level_by_name(level_names[p->raid_level]),
 	        .strip_size_kb = p->strip_size_kb,
 	        .superblock = p->superblock,
+	        .no_bitmap = !p->write_intent_bitmap,
 	        .bases = (const char *const *)p->base_bdevs.items,
 	        .num_bases = (unsigned)p->base_bdevs.count,
 	        .data_blocks = p->base_data_blocks.items,
@@ -233,7 +237,21 @@ static void add_read(void *arg, const struct raid_sb_read *read)
 	if (err.code || raid->state == RAID_DELETING) {
 		added(a, err.code ? &err : &(struct err){.code = -ENODEV});
 	} else if (raid->state == RAID_ONLINE) {
-		raid_join(raid, (unsigned)slot, bdev, (struct bdev_done){added, a});
+		raid_join(raid, (unsigned)slot, bdev, same ? read->sb.seq : 0,
+		        (struct bdev_done){added, a});
+	} else if (raid->sb_valid && !same) {
+		/* It would count as one that has all data. */
+		err_set(&err, -EBUSY,
+		        "the array waits for members that have its data: start it without them "
+		        "with bdev_raid_start, then add this one");
+		added(a, &err);
+	} else if (raid->sb_valid) {
+		raid_offer(bdev, read);
+		if (raid->slots[slot].bdev != bdev)
+			err_set(&err, -EINVAL,
+			        "its superblock does not count it as a member that "
+			        "is up to date");
+		added(a, err.code ? &err : NULL);
 	} else {
 		if (raid_member_take(raid, (unsigned)slot, bdev, &err) == 0)
 			raid_consider(raid);

@@ -8,6 +8,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -94,7 +95,7 @@ static void begin(void)
 	struct err err = ERR_NONE;
 	bool done = false;
 
-	log_set_print_level(LOG_ERROR);
+	log_set_print_level(getenv("VERBOSE") ? LOG_DEBUG : LOG_ERROR);
 	if (loops_start(&(struct loop_config){.data_loops = 2}, &err) != 0)
 		sim_fail("start", "%s", err.text);
 	bdev_start();
@@ -356,7 +357,8 @@ static void test_power_cuts_at_every_point(void **state)
 	bool ended_in_order = false;
 
 	(void)state;
-	for (uint64_t point = 1; !ended_in_order; point++) {
+	for (uint64_t point = getenv("POINT") ? (uint64_t)atoi(getenv("POINT")) : 1;
+	        !ended_in_order; point++) {
 		for (unsigned k = 0; k < ARRAY_SIZE(fates); k++) {
 			new_world(7 + k);
 			int how = live(begin_first, 0, point, fates[k]);

@@ -9,6 +9,8 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/plant.h"
+#include "vbdev/raid/raid_ext.h"
 
 struct store_waiter {
 	struct list link;
@@ -18,20 +20,27 @@ struct store_waiter {
 struct store_write {
 	struct raid *raid;
 	unsigned slot;
-	bool ext_done, second_done, first_done, failed;
+	enum store_step {
+		STORE_PARITY, /* the extension of a level with parity, which goes before */
+		STORE_SECOND,
+		STORE_FIRST,
+		STORE_EXT, /* that of a bitmap, which goes behind */
+		STORE_DONE
+	} step;
+	bool failed;
 	struct err err;
 };
 
 struct raid_store {
 	bool running;
 	struct list next, current; /* store_waiter */
-	void *buf;
+	void *buf, *ext;
 	uint64_t blocks;
-	uint8_t *ext; /* NULL: none is kept */
-	uint64_t ext_blocks;
+	uint64_t ext_at; /* in bytes; 0: there is none */
 	unsigned pending;
 	struct store_write writes[RAID_SLOTS_MAX];
 	struct err err;
+	uint64_t seq;
 	unsigned written;
 };
 
@@ -56,6 +65,13 @@ void raid_store_free(struct raid *raid)
 	raid->store = NULL;
 }
 
+static void free_buffers(struct raid_store *s)
+{
+	free(s->buf);
+	free(s->ext);
+	s->buf = s->ext = NULL;
+}
+
 static void answer(struct list *waiters, const struct err *err)
 {
 	while (!list_empty(waiters)) {
@@ -76,10 +92,7 @@ static void finish(struct raid *raid)
 	struct err err = s->err;
 
 	list_splice_back(&waiters, &s->current);
-	free(s->buf);
-	free(s->ext);
-	s->buf = NULL;
-	s->ext = NULL;
+	free_buffers(s);
 	if (list_empty(&s->next)) {
 		s->running = false;
 	} else {
@@ -115,75 +128,61 @@ static void pass_done(struct raid *raid)
 		return;
 	}
 	/* What has failed must be recorded too before anybody goes on. */
-	free(s->buf);
-	free(s->ext);
-	s->buf = NULL;
-	s->ext = NULL;
+	free_buffers(s);
 	pass(raid);
 	raid_bdev_unhold(raid); /* of the pass that is over */
 }
 
-static void written(void *arg, const struct err *err);
-
-/* The next of the parts that a member gets, each flushed: the extension, the second copy, the
- * first. False: it has all. */
-static bool write_next(struct store_write *w, struct bdev *bdev)
-{
-	struct raid *raid = w->raid;
-	struct raid_store *s = raid->store;
-	struct bdev_done done = {written, w};
-	bool two = raid->block_bytes <= RAID_SB_COPY_BLOCK_MAX_BYTES;
-
-	if (!w->ext_done && s->ext) {
-		w->ext_done = true;
-		bdev_write_meta(bdev, raid_ext_offset_bytes(&raid->ext) / raid->block_bytes,
-		        s->ext_blocks, s->ext, done);
-	} else if (!w->second_done && two) {
-		w->ext_done = w->second_done = true;
-		bdev_write_meta(bdev, RAID_SB_COPY_BYTES_OFFSET / raid->block_bytes, s->blocks,
-		        s->buf, done);
-	} else if (!w->first_done) {
-		w->second_done = w->first_done = true;
-		bdev_write_meta(bdev, 0, s->blocks, s->buf, done);
-	} else {
-		return false;
-	}
-	return true;
-}
+static void write_step(struct store_write *w);
 
 static void written(void *arg, const struct err *err)
 {
 	struct store_write *w = arg;
 	struct raid *raid = w->raid;
 	struct raid_store *s = raid->store;
-	struct bdev *bdev = raid->slots[w->slot].bdev;
+	struct raid_slot *slot = &raid->slots[w->slot];
 
-	if (!err && bdev && write_next(w, bdev))
+	if (!err && ++w->step != STORE_DONE && slot->bdev) {
+		write_step(w);
 		return;
+	}
 	if (err) {
 		w->failed = true;
 		w->err = *err;
 	} else {
 		s->written++;
+		if (slot->use == SLOT_IN)
+			slot->seq = s->seq;
 	}
 	if (--s->pending == 0)
 		pass_done(raid);
 }
 
-/* One that goes with this superblock or a later one is on each member before it. */
-static void encode_ext(struct raid *raid)
+/* The second copy, the first, and what goes before or behind them. */
+static void write_step(struct store_write *w)
 {
-	struct raid_store *s = raid->store;
-	uint64_t bytes = align_up_u64(RAID_EXT_BYTES, raid->block_bytes);
+	struct raid *raid = w->raid;
+	const struct raid_store *s = raid->store;
+	struct bdev *bdev = raid->slots[w->slot].bdev;
+	uint32_t block_bytes = raid->block_bytes;
+	struct bdev_done done = {written, w};
+	bool ext = s->ext_at && (w->step == STORE_PARITY) == (raid->level->parity > 0);
 
-	if (!raid->ext_kept)
-		return;
-	s->ext = try_alloc_aligned(4096, bytes);
-	BELLOWS_ASSERT(s->ext);
-	s->ext_blocks = bytes / raid->block_bytes;
-	raid->ext.generation++;
-	raid->ext.seq = raid->sb.seq;
-	raid_ext_encode(&raid->ext, s->ext);
+	if (w->step == STORE_PARITY && !ext)
+		w->step = STORE_SECOND;
+	if (w->step == STORE_SECOND &&
+	        (block_bytes > RAID_SB_COPY_BLOCK_MAX_BYTES || PLANT(RAID_COPY_NOT_WRITTEN)))
+		w->step = STORE_FIRST;
+	if (w->step == STORE_SECOND)
+		bdev_write_meta(
+		        bdev, RAID_SB_COPY_BYTES_OFFSET / block_bytes, s->blocks, s->buf, done);
+	else if (w->step == STORE_FIRST)
+		bdev_write_meta(bdev, 0, s->blocks, s->buf, done);
+	else if (ext)
+		bdev_write_meta(bdev, s->ext_at / block_bytes,
+		        max_u64(RAID_EXT_BYTES / block_bytes, 1), s->ext, done);
+	else
+		bdev_done_call(done, NULL);
 }
 
 static void pass(struct raid *raid)
@@ -200,7 +199,11 @@ static void pass(struct raid *raid)
 	s->buf = try_alloc_aligned(4096, align_up_u64(s->blocks * block_bytes, 4096));
 	BELLOWS_ASSERT(s->buf);
 	memcpy(s->buf, raid->sb.raw, length);
-	encode_ext(raid);
+	s->seq = raid->sb.seq;
+	s->ext = try_alloc_aligned(4096, max_u64(RAID_EXT_BYTES, block_bytes));
+	BELLOWS_ASSERT(s->ext);
+	memset(s->ext, 0, max_u64(RAID_EXT_BYTES, block_bytes));
+	s->ext_at = raid->level->parity ? raid5_ext(raid, s->ext) : raid_bitmap_ext(raid, s->ext);
 	s->written = 0;
 	s->pending = 1;
 	for (unsigned i = 0; i < raid->num_slots; i++) {
@@ -211,7 +214,7 @@ static void pass(struct raid *raid)
 		if (slot->use != SLOT_IN && slot->use != SLOT_TARGET)
 			continue;
 		s->pending++;
-		write_next(w, slot->bdev);
+		write_step(w);
 	}
 	if (--s->pending == 0)
 		pass_done(raid);

@@ -263,6 +263,22 @@ static void test_members_come_later(void **state)
 	assert_null(find_raid("all", "R"));
 }
 
+/* Who has waited for the examination of the last member finds the array there. */
+static void test_examined_means_started(void **state)
+{
+	(void)state;
+	inproc_ok("bdev_raid_create",
+	        "{'name': 'R', 'raid_level': 'raid0', 'strip_size_kb': 64, 'superblock': true, "
+	        "'base_bdevs': ['late']}");
+	inproc_ok("bdev_delay_create",
+	        "{'name': 'late', 'base_bdev_name': 'm0', 'avg_read_latency': 20000, "
+	        "'p99_read_latency': 20000, 'avg_write_latency': 20000, 'p99_write_latency': "
+	        "20000}");
+	inproc_ok("bdev_wait_for_examine", NULL);
+	assert_true(bdev_exists("R"));
+	inproc_ok("bdev_delay_delete", "{'name': 'late'}");
+}
+
 /* ---- members go and come ----------------------------------------------------------------------
  */
 
@@ -409,6 +425,7 @@ int main(void)
 	        cmocka_unit_test_setup_teardown(test_refusals, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_shape, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_members_come_later, setup, teardown),
+	        cmocka_unit_test_setup_teardown(test_examined_means_started, setup, teardown),
 	        cmocka_unit_test_setup_teardown(
 	                test_striped_array_goes_offline_and_comes_back, setup, teardown),
 	        cmocka_unit_test_setup_teardown(

@@ -1,0 +1,850 @@
+/*
+ * Mirrors with superblock in a world of their own, drawn from a seed: two or three simulated disks
+ * with caches, writes and flushes on all loops, members that are taken out, pulled, fail, come
+ * back, or come back as they were long ago; power cuts and killed daemons at any point at which a
+ * disk changes; rotten superblocks and torn pages of the bitmap; somebody else who uses the array
+ * in between. What was acknowledged must be there, what was seen must stay, and at the end all
+ * members hold the same.
+ *
+ *     RAID_SEEDS=A..B  runs these; RAID_PLANT=NAME with that defect; VERBOSE=1 prints the log
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/log.h"
+#include "base/plant.h"
+#include "bdev/bdev.h"
+#include "rpc/rpc.h"
+#include "rpc/server.h"
+#include "sim/sim.h"
+#include "vbdev/raid/raid_ext.h"
+#include "vbdev/raid/raid_superblock.h"
+
+#define BLOCK 512U
+#define BLOCKS 1024U /* 8 regions */
+#define DISK_BYTES (MIB(1) + BLOCKS * BLOCK)
+#define DISKS_MAX 3U
+#define LIVES 5U
+#define STEPS 60U
+#define REQUESTS 6U
+#define REQUEST_BLOCKS 8U
+#define MAYBES 8U
+#define PATIENCE_NS (200 * NSEC_PER_SEC)
+#define SEEDS 150U
+#define PLANT_SEEDS 400U
+
+struct block {
+	uint32_t durable, current, inflight; /* inflight 0: none */
+	uint32_t maybe[MAYBES];              /* since the last flush */
+	uint32_t maybes;
+	uint32_t acked_at; /* by oracle->clock */
+};
+
+/* Survives the daemon. */
+static struct oracle {
+	bool created, whole; /* whole: all members have all data, and nothing is changing that */
+	bool must_start;     /* by itself: nothing is missing */
+	bool power_cut, orderly;
+	bool absent[DISKS_MAX], saved[DISKS_MAX];
+	unsigned disks;
+	uint32_t last, clock;
+	struct block blocks[BLOCKS];
+	uint8_t images[DISKS_MAX][DISK_BYTES];
+} * oracle;
+
+static struct rng rng; /* of this life, or between lives */
+
+/* ---- the daemon -------------------------------------------------------------------------------
+ */
+
+static bool is_set(void *arg)
+{
+	return *(bool *)arg;
+}
+
+static void wait_for(bool *flag, const char *what)
+{
+	if (!sim_run_until(is_set, flag, PATIENCE_NS))
+		sim_fail("stuck", "%s does not end", what);
+}
+
+static void let_pass(uint64_t ns)
+{
+	bool never = false;
+
+	sim_run_until(is_set, &never, ns);
+}
+
+struct answer {
+	bool done;
+	json_t *reply;
+};
+
+static void called(void *arg, const json_t *reply)
+{
+	struct answer *answer = arg;
+
+	answer->reply = json_deep_copy(reply);
+	answer->done = true;
+}
+
+/* params as for printf. False: it was refused. */
+static bool call(const char *method, const char *params, unsigned i)
+{
+	autofree char *text = params ? xasprintf("{%s%u\"}", params, i) : NULL;
+	struct answer answer = {0};
+	bool ok;
+
+	rpc_call(method, text ? json_loads(text, 0, NULL) : NULL, called, &answer);
+	wait_for(&answer.done, method);
+	ok = json_object_get(answer.reply, "result") != NULL;
+	json_decref(answer.reply);
+	return ok;
+}
+
+#define OF_RAID "\"raid_bdev\": \"R\", \"base_bdev\": \"d"
+#define NAMED "\"name\": \"d"
+
+struct state {
+	bool online, busy; /* rebuilding or making equal */
+	bool resyncing;
+	unsigned complete;
+	bool in[DISKS_MAX], target[DISKS_MAX];
+};
+
+static struct state look(void)
+{
+	struct answer answer = {0};
+	struct state s = {0};
+	const json_t *raid, *slot;
+	size_t i;
+
+	rpc_call("bdev_raid_get_bdevs", json_pack("{s:s}", "category", "all"), called, &answer);
+	wait_for(&answer.done, "the list");
+	raid = json_array_get(json_object_get(answer.reply, "result"), 0);
+	s.online = raid && strcmp(json_string_value(json_object_get(raid, "state")), "online") == 0;
+	s.resyncing = json_object_get(raid, "resync_regions_left");
+	s.busy = s.resyncing || json_object_get(raid, "process");
+	json_array_foreach (json_object_get(raid, "base_bdevs_list"), i, slot) {
+		const char *name = json_string_value(json_object_get(slot, "name"));
+
+		if (!name || !json_is_true(json_object_get(slot, "is_configured")))
+			continue;
+		s.in[name[1] - '0'] = true;
+		s.target[name[1] - '0'] = json_object_get(slot, "rebuilding");
+		s.complete += !json_object_get(slot, "rebuilding");
+	}
+	json_decref(answer.reply);
+	return s;
+}
+
+static void started(void *arg, const struct err *err)
+{
+	if (err && err->code)
+		sim_fail("start", "%s", err->text);
+	*(bool *)arg = true;
+}
+
+static void begin(void)
+{
+	struct rpc_options options = {0};
+	struct err err = ERR_NONE;
+	struct answer answer = {0};
+	bool done = false;
+
+	log_set_print_level(getenv("VERBOSE") ? LOG_NOTICE : LOG_ERROR);
+	if (loops_start(&(struct loop_config){.data_loops = 2}, &err) != 0)
+		sim_fail("start", "%s", err.text);
+	bdev_start();
+	rpc_start(&options, started, &done);
+	wait_for(&done, "the start");
+	rpc_call("bdev_raid_set_options",
+	        json_pack("{s:i, s:s, s:i}", "process_window_size_kb", 32, "degraded_start_wait",
+	                "never", "process_max_bandwidth_mb_sec", rng_one_in(&rng, 3) ? 1 : 0),
+	        called, &answer);
+	wait_for(&answer.done, "the options");
+	json_decref(answer.reply);
+}
+
+static void plug(unsigned i)
+{
+	autofree char *params =
+	        xasprintf("\"filename\": \"/sim/d%u\", \"block_size\": 512, \"uuid\": "
+	                  "\"00000000-0000-4000-8000-00000000000%u\", \"name\": \"d",
+	                i, i);
+
+	oracle->absent[i] = false;
+	if (!call("bdev_aio_create", params, i))
+		sim_fail("refused", "d%u can't be plugged in", i);
+	call("bdev_wait_for_examine", NULL, 0);
+}
+
+/* ---- requests ---- */
+
+static struct request {
+	struct bio bio;
+	struct iovec iov;
+	unsigned block, count;
+	uint32_t value, clock;
+	bool busy;
+	uint8_t buf[REQUEST_BLOCKS * BLOCK];
+} requests[REQUESTS];
+static struct bdev_handle *handle;
+
+static void resized(
+        struct bdev_handle *h, uint64_t old_blocks, uint64_t new_blocks, struct bdev_tell *tell)
+{
+	(void)h;
+	(void)old_blocks;
+	(void)new_blocks;
+	bdev_told(tell, BDEV_NOBODY, 0);
+}
+
+static void removed(struct bdev_handle *h)
+{
+	(void)h;
+	sim_fail("removed", "the array is removed though a member has all data");
+}
+
+static const struct bdev_holder_ops ops = {.kind = "test", .resized = resized, .removed = removed};
+
+static uint32_t value_at(const struct request *r, unsigned i)
+{
+	uint32_t words[2], end[2];
+
+	memcpy(words, r->buf + (size_t)i * BLOCK, sizeof(words));
+	memcpy(end, r->buf + (size_t)(i + 1) * BLOCK - sizeof(end), sizeof(end));
+	if (memcmp(words, end, sizeof(words)) != 0 || (words[0] != 0 && words[1] != r->block + i))
+		sim_fail("wrong data", "block %u holds %u of block %u ... %u of block %u",
+		        r->block + i, words[0], words[1], end[0], end[1]);
+	return words[0];
+}
+
+static bool learning; /* what the last life has left */
+
+/* A crash leaves one of several values, which a block then must keep. */
+static void learn(struct block *b, unsigned block, uint32_t value)
+{
+	bool legal = value == b->current || (b->inflight && value == b->inflight);
+
+	for (unsigned k = 0; k < b->maybes && oracle->power_cut; k++)
+		legal |= value == b->maybe[k];
+	legal |= oracle->power_cut && value == b->durable;
+	if (!legal)
+		sim_fail("data lost", "block %u holds %u; %u was acknowledged, %u flushed", block,
+		        value, b->current, b->durable);
+	b->current = value;
+	b->inflight = 0;
+	if (oracle->power_cut) {
+		b->durable = value;
+		b->maybes = 0;
+	}
+}
+
+static void judge_read(const struct request *r)
+{
+	for (unsigned i = 0; i < r->count; i++) {
+		struct block *b = &oracle->blocks[r->block + i];
+		uint32_t value = value_at(r, i);
+
+		if (learning)
+			learn(b, r->block + i, value);
+		else if (value != b->current)
+			sim_fail("wrong data", "block %u holds %u, it must hold %u", r->block + i,
+			        value, b->current);
+	}
+}
+
+static void judge_write(const struct request *r)
+{
+	for (unsigned i = 0; i < r->count; i++) {
+		struct block *b = &oracle->blocks[r->block + i];
+
+		b->current = r->value;
+		b->inflight = 0;
+		b->acked_at = ++oracle->clock;
+		if (r->bio.flags & BIO_FUA) {
+			b->durable = r->value;
+			b->maybes = 0;
+		}
+	}
+}
+
+static void judge_flush(const struct request *r)
+{
+	for (unsigned i = 0; i < BLOCKS; i++) {
+		struct block *b = &oracle->blocks[i];
+
+		if (b->acked_at > r->clock || b->inflight)
+			continue;
+		b->durable = b->current;
+		b->maybes = 0;
+	}
+}
+
+static void ended(struct bio *bio)
+{
+	struct request *r = bio->arg;
+
+	if (bio->status != 0)
+		sim_fail("failed", "%s of %u blocks at %u: %d", bio_op_name(bio->op), r->count,
+		        r->block, bio->status);
+	if (bio->op == BIO_READ)
+		judge_read(r);
+	else if (bio->op == BIO_WRITE)
+		judge_write(r);
+	else
+		judge_flush(r);
+	r->busy = false;
+}
+
+static void submit(void *arg)
+{
+	struct request *r = arg;
+
+	bio_submit(handle, &r->bio, r->block);
+}
+
+static bool overlaps(unsigned block, unsigned count)
+{
+	for (unsigned i = 0; i < REQUESTS; i++) {
+		const struct request *r = &requests[i];
+
+		if (r->busy && r->bio.op != BIO_FLUSH && block < r->block + r->count &&
+		        r->block < block + count)
+			return true;
+	}
+	return false;
+}
+
+static struct request *start(enum bio_op op, unsigned block, unsigned count, bool fua)
+{
+	struct request *r = requests;
+
+	while (r < requests + REQUESTS && r->busy)
+		r++;
+	if (r == requests + REQUESTS || (op != BIO_FLUSH && overlaps(block, count)))
+		return NULL;
+	r->block = block;
+	r->count = count;
+	r->clock = oracle->clock;
+	r->iov = (struct iovec){r->buf, (size_t)count * BLOCK};
+	bio_init(&r->bio, op, &r->iov, op != BIO_FLUSH, count, ended, r);
+	if (op == BIO_WRITE) {
+		r->value = ++oracle->last;
+		r->bio.flags |= fua ? BIO_FUA : 0;
+		for (unsigned i = 0; i < count; i++) {
+			struct block *b = &oracle->blocks[block + i];
+			uint32_t words[2] = {r->value, block + i};
+
+			if (b->maybes == MAYBES)
+				return NULL;
+			b->maybe[b->maybes++] = b->inflight = r->value;
+			for (size_t at = 0; at < BLOCK; at += sizeof(words))
+				memcpy(r->buf + (size_t)i * BLOCK + at, words, sizeof(words));
+		}
+	}
+	r->busy = true;
+	sim_on_loop((unsigned)rng_below(&rng, 3), submit, r);
+	return r;
+}
+
+static bool all_idle(void *arg)
+{
+	(void)arg;
+	for (unsigned i = 0; i < REQUESTS; i++) {
+		if (requests[i].busy)
+			return false;
+	}
+	return true;
+}
+
+static void drain(void)
+{
+	if (!sim_run_until(all_idle, NULL, PATIENCE_NS))
+		sim_fail("stuck", "a request does not end");
+}
+
+static void check_all(void)
+{
+	for (unsigned block = 0; block < BLOCKS; block += REQUEST_BLOCKS) {
+		while (!start(BIO_READ, block, REQUEST_BLOCKS, false))
+			drain();
+	}
+	drain();
+}
+
+/* ---- lives ------------------------------------------------------------------------------------
+ */
+
+static struct sim_file *disk(unsigned i)
+{
+	char path[16];
+
+	snprintf(path, sizeof(path), "/sim/d%u", i);
+	return sim_file_find(path);
+}
+
+/* No more than one disk is bad at a time. */
+static void heal(void)
+{
+	for (unsigned i = 0; i < oracle->disks; i++) {
+		for (unsigned k = 0; k < DISK_BYTES / SIM_SECTOR_BYTES; k++)
+			disk(i)->sectors[k] &= (uint8_t)~SECTOR_BAD;
+	}
+}
+
+/* Whether the array can do without this one. */
+static bool spare(unsigned i)
+{
+	struct state s = look();
+
+	heal();
+	return s.online && !s.resyncing && (s.complete > 1 || !s.in[i] || s.target[i]);
+}
+
+static void fail_writes(unsigned i)
+{
+	struct sim_file *f = disk(i);
+	struct state s = look();
+
+	heal();
+	/* The only one that has all data must not. */
+	if (!s.online || s.busy || s.complete < 2)
+		return;
+	oracle->whole = false;
+	f->one_in[rng_one_in(&rng, 2) ? FAULT_WRITE_ERROR : FAULT_FLUSH_ERROR] = 2;
+	let_pass(rng_below(&rng, 5) * NSEC_PER_MSEC);
+	f->one_in[FAULT_WRITE_ERROR] = f->one_in[FAULT_FLUSH_ERROR] = 0;
+}
+
+static void spoil_sector(unsigned i)
+{
+	struct sim_file *f = disk(i);
+	struct state s = look();
+
+	if (s.online && !s.busy && s.complete == oracle->disks)
+		f->sectors[2048 + rng_below(&rng, BLOCKS)] |= SECTOR_BAD;
+}
+
+static void act(void)
+{
+	unsigned i = (unsigned)rng_below(&rng, oracle->disks);
+
+	switch (rng_below(&rng, 7)) {
+	case 0:
+		if (!oracle->absent[i] && spare(i)) {
+			oracle->whole = false;
+			call("bdev_raid_remove_base_bdev", NAMED, i);
+		}
+		break;
+	case 1:
+		if (!oracle->absent[i] && spare(i)) {
+			oracle->whole = false;
+			oracle->absent[i] = true;
+			call("bdev_aio_delete", NAMED, i);
+		}
+		break;
+	case 2:
+		if (oracle->absent[i])
+			plug(i);
+		break;
+	case 3:
+	case 4:
+		if (!oracle->absent[i])
+			call("bdev_raid_add_base_bdev", OF_RAID, i);
+		break;
+	case 5:
+		if (!oracle->absent[i])
+			fail_writes(i);
+		break;
+	default:
+		if (!oracle->absent[i])
+			spoil_sector(i);
+	}
+}
+
+static void step(void)
+{
+	unsigned block = (unsigned)rng_below(&rng, BLOCKS - REQUEST_BLOCKS);
+	unsigned count = (unsigned)rng_range(&rng, 1, REQUEST_BLOCKS);
+
+	switch (rng_below(&rng, 16)) {
+	case 0:
+		start(BIO_FLUSH, 0, 0, false);
+		break;
+	case 1:
+		act();
+		break;
+	case 2:
+		let_pass(rng_one_in(&rng, 3) ? 12 * NSEC_PER_SEC : 20 * NSEC_PER_MSEC);
+		break;
+	case 3:
+	case 4:
+	case 5:
+		start(BIO_READ, block, count, false);
+		break;
+	case 6:
+		let_pass(rng_below(&rng, 3) * NSEC_PER_MSEC);
+		break;
+	default:
+		start(BIO_WRITE, block, count, rng_one_in(&rng, 3));
+	}
+	if (!oracle->whole) {
+		struct state s = look();
+
+		oracle->whole = s.online && !s.busy && s.complete == oracle->disks;
+	}
+}
+
+static void plug_all(void)
+{
+	unsigned first = (unsigned)rng_below(&rng, oracle->disks);
+
+	for (unsigned i = 0; i < oracle->disks; i++) {
+		unsigned d = (first + i) % oracle->disks;
+
+		if (!oracle->absent[d])
+			plug(d);
+	}
+}
+
+static void open_array(void)
+{
+	struct err err = ERR_NONE;
+
+	for (unsigned i = 0; i < 200 && !bdev_find("R"); i++)
+		let_pass(NSEC_PER_MSEC);
+	if (!bdev_find("R") && oracle->must_start)
+		sim_fail("not started", "the array waits though nothing is missing");
+	if (!bdev_find("R")) {
+		struct answer answer = {0};
+
+		rpc_call("bdev_raid_start", json_pack("{s:s}", "name", "R"), called, &answer);
+		wait_for(&answer.done, "the start");
+		json_decref(answer.reply);
+	}
+	if (!bdev_find("R") || bdev_open(bdev_find("R"), true, &ops, "test", NULL, &handle, &err))
+		sim_fail("not started", "the array is not there: %s", err.text);
+}
+
+static void create(void)
+{
+	json_t *bases = json_array();
+	struct answer answer = {0};
+
+	for (unsigned i = 0; i < oracle->disks; i++) {
+		char name[8];
+
+		snprintf(name, sizeof(name), "d%u", i);
+		json_array_append_new(bases, json_string(name));
+	}
+	rpc_call("bdev_raid_create",
+	        json_pack("{s:s, s:s, s:b, s:o}", "name", "R", "raid_level", "raid1", "superblock",
+	                1, "base_bdevs", bases),
+	        called, &answer);
+	wait_for(&answer.done, "the creation");
+	if (!json_object_get(answer.reply, "result"))
+		sim_fail("refused", "the array can't be created");
+	json_decref(answer.reply);
+	oracle->created = oracle->whole = true;
+}
+
+static void stop(void)
+{
+	struct answer answer = {0};
+
+	drain();
+	bdev_close(handle);
+	rpc_call("bdev_raid_delete", json_pack("{s:s}", "name", "R"), called, &answer);
+	wait_for(&answer.done, "the end");
+	json_decref(answer.reply);
+	oracle->orderly = true;
+	sim_exit(SIM_EXIT_DONE);
+}
+
+static void make_whole(void)
+{
+	struct state s = look();
+
+	for (unsigned k = 0; k < 3000 && (s.busy || s.complete < oracle->disks); k++) {
+		for (unsigned i = 0; i < oracle->disks && !s.busy; i++) {
+			if (oracle->absent[i])
+				plug(i);
+			else if (!s.in[i])
+				call("bdev_raid_add_base_bdev", OF_RAID, i);
+		}
+		let_pass(20 * NSEC_PER_MSEC);
+		s = look();
+	}
+	if (s.busy || s.complete < oracle->disks)
+		sim_fail("not whole", "the array does not become whole");
+}
+
+static void live(unsigned life)
+{
+	begin();
+	plug_all();
+	if (!oracle->created && life == 0)
+		create();
+	open_array();
+	learning = true;
+	check_all();
+	learning = false;
+	oracle->orderly = oracle->must_start = oracle->power_cut = false;
+	check_all();
+	for (unsigned i = 0; i < STEPS && life < LIVES; i++)
+		step();
+	drain();
+	if (life == LIVES)
+		make_whole();
+	check_all();
+	stop();
+}
+
+/* ---- between lives ----------------------------------------------------------------------------
+ */
+
+/* Durably; as if nobody had a cache. */
+static void poke(unsigned i, uint64_t offset, const void *bytes, size_t len)
+{
+	sim_disk_write(disk(i), offset, bytes, len, true);
+}
+
+static void flip(unsigned i, uint64_t offset)
+{
+	uint8_t byte;
+
+	sim_disk_read(disk(i), offset, &byte, 1);
+	byte ^= 0x40;
+	poke(i, offset, &byte, 1);
+}
+
+/* The reference assembles the array, which makes one seq more, writes some blocks, and dies before
+ * all members have them. */
+static void somebody_else(void)
+{
+	static uint8_t bytes[RAID_SB_MAX_BYTES + 512];
+	static struct raid_sb sb, best;
+	unsigned on = (unsigned)rng_below(&rng, oracle->disks);
+	size_t need, len;
+	struct err err;
+
+	for (unsigned i = 0; i < oracle->disks; i++) {
+		sim_disk_read(disk(i), 0, bytes, sizeof(bytes));
+		if (raid_sb_parse(bytes, sizeof(bytes), &sb, &need, &err) != RAID_SB_OK)
+			return;
+		if (i == 0 || sb.seq > best.seq)
+			best = sb;
+	}
+	best.seq++;
+	len = raid_sb_encode(&best);
+	for (unsigned i = 0; i < oracle->disks; i++)
+		poke(i, 0, best.raw, len);
+	for (unsigned n = 0; n < 4; n++) {
+		unsigned i = (unsigned)rng_below(&rng, BLOCKS);
+		struct block *b = &oracle->blocks[i];
+		uint32_t words[2] = {++oracle->last, i};
+
+		if (b->maybes == MAYBES)
+			continue;
+		b->maybe[b->maybes++] = words[0];
+		for (size_t at = 0; at < BLOCK; at += sizeof(words))
+			poke(on, MIB(1) + i * (uint64_t)BLOCK + at, words, sizeof(words));
+	}
+	oracle->power_cut = true;
+}
+
+static void between(void)
+{
+	bool nobody_absent = true;
+
+	heal();
+	for (unsigned i = 0; i < oracle->disks; i++)
+		nobody_absent &= !oracle->absent[i];
+	if (oracle->whole && oracle->orderly && nobody_absent) {
+		oracle->must_start = true;
+		if (rng_one_in(&rng, 3)) /* rot */
+			flip((unsigned)rng_below(&rng, oracle->disks), 100);
+		else if (rng_one_in(&rng, 3))
+			somebody_else();
+	}
+	if (!oracle->orderly && rng_one_in(&rng, 4)) {
+		for (unsigned i = 0; i < oracle->disks; i++)
+			flip(i, RAID_BITMAP_BYTES_OFFSET + 100);
+	}
+	for (unsigned i = 0; i < oracle->disks; i++) {
+		if (oracle->absent[i] && oracle->saved[i] && rng_one_in(&rng, 3)) {
+			poke(i, 0, oracle->images[i], DISK_BYTES); /* as it was long ago */
+		} else if (oracle->orderly && oracle->whole && !oracle->saved[i]) {
+			sim_disk_read(disk(i), 0, oracle->images[i], DISK_BYTES);
+			oracle->saved[i] = true;
+		}
+	}
+}
+
+/* ---- running ----------------------------------------------------------------------------------
+ */
+
+static bool one_life(uint64_t seed, unsigned life, unsigned plant)
+{
+	int status = 0;
+	pid_t pid;
+
+	sim->persist_points = 0;
+	rng = rng_stream(seed, 100 + life * 2);
+	sim->crash_at =
+	        life < LIVES && !rng_one_in(&rng, 4) ? rng_range(&rng, life ? 1 : 40, 400) : 0;
+	sim->fate = (enum sim_fate)rng_range(&rng, FATE_LOST, FATE_KILLED);
+	sim->forked = true;
+	fflush(stdout);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		if (!getenv("VERBOSE") && !freopen("/dev/null", "w", stderr))
+			_exit(1);
+#if BELLOWS_CHECK
+		bellows_plant = plant;
+#endif
+		(void)plant;
+		alarm(60);
+		live(life);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	sim->life++;
+	for (unsigned i = 0; i < oracle->disks; i++) /* also of one that was cut off */
+		memset(disk(i)->one_in, 0, sizeof(disk(i)->one_in));
+	if (!WIFEXITED(status)) {
+		str_copy(sim->failure_kind, sizeof(sim->failure_kind), "it died");
+		snprintf(sim->failure, sizeof(sim->failure), "signal %d", WTERMSIG(status));
+		return false;
+	}
+	if (WEXITSTATUS(status) == SIM_EXIT_CRASHED) {
+		oracle->power_cut = sim->power_was_cut;
+		oracle->orderly = false;
+	}
+	return WEXITSTATUS(status) != SIM_EXIT_FAILED;
+}
+
+static bool all_equal(void)
+{
+	static uint8_t a[DISK_BYTES], b[DISK_BYTES];
+
+	sim_disk_read(disk(0), 0, a, DISK_BYTES);
+	for (unsigned i = 1; i < oracle->disks; i++) {
+		sim_disk_read(disk(i), 0, b, DISK_BYTES);
+		for (uint64_t at = MIB(1); at < DISK_BYTES; at += BLOCK) {
+			if (memcmp(a + at, b + at, BLOCK) == 0)
+				continue;
+			str_copy(sim->failure_kind, sizeof(sim->failure_kind), "different");
+			snprintf(sim->failure, sizeof(sim->failure), "block %lu of d0 and d%u",
+			        (unsigned long)((at - MIB(1)) / BLOCK), i);
+			return false;
+		}
+	}
+	return true;
+}
+
+static bool one_seed(uint64_t seed, unsigned plant, unsigned *crashes)
+{
+	sim_world_reset(seed);
+	memset(oracle, 0, sizeof(*oracle));
+	rng = rng_stream(seed, 99);
+	oracle->disks = (unsigned)rng_range(&rng, 2, DISKS_MAX);
+	oracle->orderly = true;
+	for (unsigned i = 0; i < oracle->disks; i++) {
+		char path[16];
+		struct sim_file *f;
+
+		snprintf(path, sizeof(path), "/sim/d%u", i);
+		f = sim_file_add(path, DISK_BYTES, false);
+		f->latency_min_ns = 10 * NSEC_PER_USEC;
+		f->latency_max_ns = 300 * NSEC_PER_USEC;
+	}
+	for (unsigned life = 0; life <= LIVES; life++) {
+		if (!one_life(seed, life, plant))
+			return false;
+		*crashes += !oracle->orderly;
+		if (!oracle->created) /* its creation was cut off: nothing was promised */
+			return true;
+		rng = rng_stream(seed, 101 + life * 2);
+		if (life < LIVES)
+			between();
+	}
+	return all_equal();
+}
+
+static void test_seeds(void **state)
+{
+	unsigned long first = 1, last = SEEDS;
+	unsigned crashes = 0, plant = 0;
+	const char *given = getenv("RAID_SEEDS");
+
+	(void)state;
+	if (given)
+		assert_int_equal(sscanf(given, "%lu..%lu", &first, &last), 2);
+	if (getenv("RAID_PLANT"))
+		plant = (unsigned)atoi(getenv("RAID_PLANT"));
+	for (uint64_t seed = first; seed <= last; seed++) {
+		if (!one_seed(seed, plant, &crashes))
+			fail_msg("seed %llu, life %u: %s: %s", (unsigned long long)seed,
+			        sim->life - 1, sim->failure_kind, sim->failure);
+	}
+	printf("%lu seeds, %u crashes\n", last - first + 1, crashes);
+}
+
+#if BELLOWS_CHECK
+static const char *const plants[] = {
+#define X(name, text) #name,
+        ARRAY_PLANTS(X)
+#undef X
+};
+
+static void test_planted_defects_are_found(void **state)
+{
+	unsigned missed = 0, crashes = 0;
+
+	(void)state;
+	if (getenv("RAID_SEEDS"))
+		return;
+	for (unsigned i = 0; i < ARRAY_SIZE(plants); i++) {
+		uint64_t seed = 1;
+
+		while (seed <= PLANT_SEEDS && one_seed(seed, PLANT_ARRAYS_BEFORE + 1 + i, &crashes))
+			seed++;
+		if (seed <= PLANT_SEEDS)
+			printf("found after %4llu seeds  %-26s %s: %.90s\n",
+			        (unsigned long long)seed, plants[i], sim->failure_kind,
+			        sim->failure);
+		else
+			printf("NOT FOUND  %s\n", plants[i]);
+		missed += seed > PLANT_SEEDS;
+	}
+	assert_int_equal(missed, 0);
+}
+#endif
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_seeds),
+#if BELLOWS_CHECK
+		cmocka_unit_test(test_planted_defects_are_found),
+#endif
+	};
+
+	sim_world_create();
+	oracle = mmap(
+	        NULL, sizeof(*oracle), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (oracle == MAP_FAILED)
+		return 1;
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
