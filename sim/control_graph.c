@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "sim/control.h"
+#include "sim/script.h"
 
 static void move_model(const char *from, const char *to)
 {
@@ -13,6 +14,21 @@ static void move_model(const char *from, const char *to)
 
 	if (m && !model_find(to))
 		str_copy(m->name, sizeof(m->name), to);
+}
+
+/* In a new life: a layer may be there whose creation was cut off before the oracle heard of it. */
+void control_settle_models(void)
+{
+	for (struct bdev *b = bdev_next(NULL); b; b = bdev_next(b)) {
+		const struct bdev *parent = bdev_parent(b, 0);
+
+		if (!parent || !model_find(b->name))
+			continue;
+		if ((stack_claims(parent) & SIM_IDENTITY) && !model_find(parent->name))
+			move_model(b->name, parent->name);
+		else
+			model_remove(model_find(b->name));
+	}
 }
 
 /* ---- create
@@ -25,6 +41,10 @@ static void created(void *arg, bool ok)
 
 	sim_event(SIM_CREATE, c->op, ok, 0);
 	run->tally.creates += ok;
+	if (!ok && life_is_stopping()) { /* half of it may be there: the next life tells */
+		ctl_end(c);
+		return;
+	}
 	if (!ok && !sim_any_fault())
 		sim_fail("create failed", "op %u: %s '%s' can't be created on %s", c->op,
 		        c->node->module, c->node->name, c->name);
@@ -38,18 +58,32 @@ static void created(void *arg, bool ok)
 	ctl_end(c);
 }
 
+static struct run_node *draw_layer(struct ctl *c, const struct bdev *base)
+{
+	const char *name = run->given.scenario == SCENARIO_SCRIPT ? script_creates(c->op) : NULL;
+	const char *bases[] = {base->name};
+
+	if (!name)
+		return stack_draw_node(&c->rng, base, NULL, 0);
+	return stack_make_node(&c->rng, sim_module_find(name), bases, 1, base->geometry.num_blocks,
+	        base->geometry.block_bytes);
+}
+
 static void released(void *arg)
 {
 	struct ctl *c = arg;
 
 	const struct bdev *bdev = bdev_find(c->name);
 
-	c->node = !bdev || bdev_is_claimed(bdev) ? NULL : stack_draw_node(&c->rng, bdev);
+	c->node = !bdev || bdev_is_claimed(bdev) ? NULL : draw_layer(c, bdev);
 	if (!c->node) {
 		io_rescan();
 		ctl_end(c);
 		return;
 	}
+	/* Its metadata goes where data was, also when it does not come to be after all. */
+	if (model_find(c->name) && (sim_module_find(c->node->module)->claims & SIM_LABELLED))
+		model_find(c->name)->covered = true;
 	stack_create_node(c->node, created, c);
 }
 
@@ -64,6 +98,14 @@ void ctl_start_create(struct ctl *c)
 
 /* ---- delete
  * ---------------------------------------------------------------------------------------- */
+
+/* It was refused, and is there as before. */
+static bool stays(const struct ctl *c)
+{
+	const struct bdev *bdev = bdev_find(c->name);
+
+	return bdev && bdev->state == BDEV_ONLINE;
+}
 
 static void after_delete(struct ctl *c)
 {
@@ -97,11 +139,20 @@ static void deleted(void *arg, bool ok)
 {
 	struct ctl *c = arg;
 
+	if (!ok && life_is_stopping()) {
+		ctl_end(c);
+		return;
+	}
 	/* A disk that stalls may make it take longer than the call waits; it goes on all the same.
 	 */
 	if (!ok && !sim_any_fault())
 		sim_fail("delete failed", "op %u: %s '%s' can't be deleted", c->op, c->node->module,
 		        c->node->name);
+	if (!ok && stays(c)) {
+		c->node->state = NODE_UP;
+		ctl_end(c);
+		return;
+	}
 	run->tally.deletes++;
 	after_delete(c);
 }

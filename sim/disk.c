@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#include "sim/world.h"
+#include "sim/run.h"
 
 const char *const sim_fault_names[FAULT_KINDS] = {
         [FAULT_READ_ERROR] = "read-error",
@@ -57,8 +57,6 @@ void sim_file_remove(struct sim_file *f)
 	struct sim_file keep = *f;
 	uint64_t sectors = div_round_up_u64(f->touched_bytes, SIM_SECTOR_BYTES);
 
-	if (!f->used)
-		return;
 	memset(f->current, 0, f->touched_bytes);
 	memset(f->stable, 0, f->touched_bytes);
 	memset(f->sectors, 0, sectors);
@@ -173,6 +171,21 @@ void sim_disk_truncate(struct sim_file *f, uint64_t size_bytes)
 		f->stable_size_bytes = size_bytes;
 	}
 	f->size_bytes = size_bytes;
+}
+
+void sim_disk_grow(struct sim_file *f, uint64_t size_bytes)
+{
+	f->size_bytes = f->stable_size_bytes = size_bytes;
+	run->resized = true;
+	sim_event(SIM_FILE_FAULT, sim_file_index(f), FAULT_RESIZE, size_bytes);
+}
+
+void sim_disk_spoil(struct sim_file *f, uint64_t at)
+{
+	uint64_t sector = at / SIM_SECTOR_BYTES;
+
+	f->sectors[sector] |= SECTOR_BAD;
+	f->touched_bytes = max_u64(f->touched_bytes, (sector + 1) * SIM_SECTOR_BYTES);
 }
 
 bool sim_disk_bad(const struct sim_file *f, uint64_t offset, uint64_t len)

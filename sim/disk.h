@@ -62,7 +62,7 @@ struct sim_file {
 	uint32_t tear_bytes;  /* what is written as a whole or not at all */
 	uint32_t align_bytes; /* for direct I/O */
 	uint64_t size_bytes, stable_size_bytes;
-	uint64_t touched_bytes; /* beyond it both images are zero */
+	uint64_t touched_bytes; /* beyond it both images are zero, and no sector has a flag */
 	uint32_t write_seq;     /* counts executed writes */
 	uint32_t flush_issued;  /* write_seq when the latest flush that is in flight was issued */
 	uint32_t flushes_in_flight;
@@ -91,6 +91,10 @@ void sim_disk_zero(struct sim_file *f, uint64_t offset, uint64_t len, bool hole)
 /* A flush that was issued when write_seq was seq is done. */
 void sim_disk_flush(struct sim_file *f, uint32_t seq);
 void sim_disk_truncate(struct sim_file *f, uint64_t size_bytes);
+/* The disk has been made larger where it is made: that is no content that a crash could lose. */
+void sim_disk_grow(struct sim_file *f, uint64_t size_bytes);
+/* The sector of that byte can't be read until it is written. */
+void sim_disk_spoil(struct sim_file *f, uint64_t at);
 bool sim_disk_bad(const struct sim_file *f, uint64_t offset, uint64_t len);
 
 /* How much of what is unflushed survives, in 1/16: 0 nothing, 16 all. */

@@ -103,7 +103,7 @@ static int read_execute(struct sim_op *so)
 		return ended(so, 0);
 	end = min_u64(so->offset + so->len, f->size_bytes);
 	if (meets(f, FAULT_LATENT, at))
-		f->sectors[(at + rng_below(&sim->disk, end - at)) / SIM_SECTOR_BYTES] |= SECTOR_BAD;
+		sim_disk_spoil(f, at + rng_below(&sim->disk, end - at));
 	if (sim_disk_bad(f, at, end - at) || meets(f, FAULT_READ_ERROR, at))
 		return ended(so, -EIO);
 	for (unsigned i = 0; i < so->iovcnt && at < end; i++) {

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "bdev/control.h"
 #include "bdev/core.h"
 #include "rpc/server.h"
 #include "sim/run.h"
@@ -113,10 +114,38 @@ void life_restart(void)
 static void stopped(void *arg, const struct err *err)
 {
 	(void)arg;
-	if (err && err->code)
+	if (err && err->code && !sim_any_fault())
 		sim_fail("stop failed", "the bdevs can't be stopped: %s", err->text);
+	if (err && err->code)
+		sim_crash(false); /* a disk hangs: the daemon does not wait for it and exits */
 	rpc_stop();
 	loops_stop(0);
+}
+
+void life_stop(void)
+{
+	if (life.phase == LIFE_STOPPING)
+		return;
+	life.over = true;
+	life.phase = LIFE_STOPPING;
+	bdev_stop((struct bdev_done){stopped, NULL});
+}
+
+bool life_is_stopping(void)
+{
+	return life.phase == LIFE_STOPPING;
+}
+
+static void on_signal(int signum)
+{
+	(void)signum;
+	life_stop();
+}
+
+/* A resize that nobody has asked for, since a file has changed, may go on when all else is done. */
+static bool is_quiet(void)
+{
+	return io_idle() && control_idle() && jobs_idle();
 }
 
 static void next_phase(void)
@@ -136,7 +165,7 @@ static void next_phase(void)
 			life.phase = LIFE_DRAINING;
 		return;
 	case LIFE_DRAINING:
-		if (!io_idle() || !control_idle())
+		if (!is_quiet())
 			return;
 		io_check_told();
 		stack_check(true);
@@ -153,8 +182,7 @@ static void next_phase(void)
 	case LIFE_CLOSING:
 		if (!io_closed())
 			return;
-		life.phase = LIFE_STOPPING;
-		bdev_stop((struct bdev_done){stopped, NULL});
+		life_stop();
 		return;
 	}
 }
@@ -203,7 +231,7 @@ static uint64_t client_next(unsigned loop_id)
 			return UINT64_MAX;
 		return life.think_until;
 	case LIFE_DRAINING:
-		return loop_id == LOOP_CONTROL && io_idle() && control_idle() ? 0 : UINT64_MAX;
+		return loop_id == LOOP_CONTROL && is_quiet() ? 0 : UINT64_MAX;
 	case LIFE_CLOSING:
 		return loop_id == LOOP_CONTROL && io_closed() ? 0 : UINT64_MAX;
 	}
@@ -215,30 +243,21 @@ static const struct sim_client client = {.turn = client_turn, .next_ns = client_
 /* ---- start and end
  * ------------------------------------------------------------------------------- */
 
-/* After a restart: the size that was answered last, or that of a resize that the end cut off. */
-static void check_kept_sizes(void)
-{
-	for (const struct bdev *b = bdev_next(NULL); b; b = bdev_next(b)) {
-		struct run_node *node = stack_node_of(b);
-		uint64_t now = bdev_num_blocks(b);
-
-		if (!node || !stack_file(b) || stack_faulty(b))
-			continue;
-		if (node->own_blocks && now != node->own_blocks && now != node->next_blocks)
-			sim_fail("size lost",
-			        "%s has %lu blocks after a restart; the last size that was "
-			        "answered is %lu",
-			        b->name, now, node->own_blocks);
-		node->own_blocks = now;
-		node->next_blocks = 0;
-	}
-}
-
 static void built(void)
 {
-	check_kept_sizes();
+	if (run->misplaced) {
+		misplace_check();
+		life.phase = LIFE_CLOSING;
+		return;
+	}
+	stack_check_kept_sizes();
+	control_settle_models();
+	if (run->from_config)
+		stack_check_held();
 	io_rescan();
 	stack_check(true);
+	for (unsigned i = 0; i < RUN_NODES_MAX; i++)
+		run->nodes[i].label_lives += run->nodes[i].state == NODE_UP;
 	if (run->life_started)
 		io_verify_start();
 	run->life_started = true;
@@ -293,6 +312,7 @@ static void start_all(void)
 
 	if (loops_start(&config, &err))
 		sim_fail("start failed", "%s", err.text);
+	loop_on_signal(SIGTERM, on_signal);
 	bdev_start();
 	sim_set_client(&client);
 	rpc_start(&options, serving, NULL);

@@ -227,8 +227,9 @@ static void parse_one(int opt)
 
 /* Each has once found a defect, which is mended. A seed finds the same again only as long as the
  * workload draws the same; the unit test that came with the repair is what holds it for good. */
-static const uint64_t regressions[] = {
-        32, 7389, 3266952352, 4112250064, 1854234694, 1888853237, 1888850596};
+static const uint64_t regressions[] = {32, 7389, 3266952352, 4112250064, 1854234694, 4310376788,
+        1000118, 1000140, 2002041, 2005802, 3004299, 1888853237, 1888850596, 5001913, 6002862,
+        6003588, 7000844};
 
 static int suite(void)
 {
@@ -260,8 +261,10 @@ static int one_traced(void)
 
 int main(int argc, char **argv)
 {
+	static char out[BUFSIZ]; /* else the first line of a life would allocate it */
 	int opt;
 
+	setvbuf(stdout, out, isatty(STDOUT_FILENO) ? _IOLBF : _IOFBF, sizeof(out));
 	while ((opt = getopt_long(argc, argv, "h", options, NULL)) != -1)
 		parse_one(opt == 'h' ? OPT_HELP : opt);
 	if (optind < argc)

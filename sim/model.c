@@ -81,8 +81,9 @@ void model_resize(struct model *m, uint64_t sectors)
 
 static bool durable(const struct model *m, const struct model_entry *e)
 {
-	return (e->flags & ENTRY_OK) &&
-	       ((e->flags & ENTRY_DURABLE) || !m->write_cache || e->end < m->flushed);
+	if (!(e->flags & ENTRY_OK) || (e->flags & ENTRY_DURABLE))
+		return e->flags & ENTRY_OK;
+	return m->write_cache ? e->end < m->flushed : !(e->flags & ENTRY_SEEN);
 }
 
 /* Whether a read that started as `start` can't return it any more. */
@@ -332,7 +333,7 @@ static void learn_from(
 	if (legal < 2 || e.value == VALUE_ANY)
 		return;
 	e.start = e.end = next_seq();
-	e.flags = ENTRY_OK;
+	e.flags = ENTRY_OK | ENTRY_SEEN;
 	if (old) { /* nothing has been written since the power cut: it is on the medium */
 		e.flags |= ENTRY_DURABLE;
 		s->count = 0;

@@ -28,6 +28,9 @@
 enum model_entry_flags {
 	ENTRY_OK = 1 << 0,      /* ended with success: supersedes */
 	ENTRY_DURABLE = 1 << 1, /* whatever the cache does */
+	/* What a read has shown of writes that had not ended: a disk without a cache makes durable
+	 * only those that have. */
+	ENTRY_SEEN = 1 << 2,
 };
 
 struct model_entry {
@@ -55,7 +58,8 @@ struct model {
 	uint64_t sectors;
 	uint32_t flushed; /* start of the latest flush that has ended with success */
 	uint32_t cut;     /* number of the last power cut */
-	bool covered;     /* something stood on the bdev since: its data is not known any more */
+	bool covered;     /* others have written there since: its data is not known any more */
+	char below[512];  /* names of all that it stands on, each between slashes */
 	uint64_t floor_sectors; /* a resize in flight may leave only so many; UINT64_MAX: none */
 	uint32_t reads_from;    /* no read in flight started before this; see model_reads */
 	struct model_sector *sector;

@@ -145,6 +145,23 @@ static void what_was_seen_after_a_power_cut_stays(void **state)
 	assert_false(may_read(m, 2) || may_read(m, 0));
 }
 
+static void what_was_seen_of_an_unfinished_write_may_go_back(void **state)
+{
+	struct model *m = fresh(false);
+	uint8_t bytes[MODEL_SECTOR_BYTES];
+
+	(void)state;
+	write_value(m, 1, WRITE_DONE);
+	model_write_start(m, 0, 1, 2);
+	model_crash(m, false);
+	model_fill(m, 0, 2, bytes);
+	model_read_end(m, 0, 1, ++run->seq, bytes, true);
+	assert_true(may_read(m, 2));
+	assert_false(may_read(m, 1));
+	model_crash(m, true);
+	assert_true(may_read(m, 1) && may_read(m, 2));
+}
+
 static void data_of_another_place_is_never_legal(void **state)
 {
 	struct model *m = fresh(true);
@@ -169,6 +186,7 @@ int main(void)
 	        cmocka_unit_test(fua_and_disks_without_a_cache_are_durable),
 	        cmocka_unit_test(a_kill_loses_only_what_was_in_flight),
 	        cmocka_unit_test(what_was_seen_after_a_power_cut_stays),
+	        cmocka_unit_test(what_was_seen_of_an_unfinished_write_may_go_back),
 	        cmocka_unit_test(data_of_another_place_is_never_legal),
 	};
 

@@ -58,6 +58,7 @@ void runner_reset(uint64_t seed, const struct run_given *given)
 	sim_world_reset(seed);
 	sim->tracing = tracing;
 	models_reset();
+	misplace_reset();
 	memset(run->nodes, 0, sizeof(run->nodes));
 	run->given = *given;
 	run->data_loops = (unsigned)rng_range(&rng, 1, 4);
@@ -89,6 +90,24 @@ void runner_reset(uint64_t seed, const struct run_given *given)
 		script_draw_stack();
 }
 
+/* One life in four dies wherever it is then: early, when it is built, or in a resize. */
+static void draw_crash(void)
+{
+	struct rng rng = rng_stream(sim->seed ^ sim->life, 50);
+	uint64_t in = 1 + rng_below(&rng, 1ULL << rng_below(&rng, 11));
+
+	switch (rng_below(&rng, 8)) {
+	case 0:
+		sim->crash_at = in;
+		return;
+	case 1:
+		sim->crash_turn = sim->turns + in * 8;
+		return;
+	default:
+		return;
+	}
+}
+
 _Noreturn static void live(void)
 {
 	sim->forked = true;
@@ -97,6 +116,9 @@ _Noreturn static void live(void)
 	        sim->life < ARRAY_SIZE(run->given.crash_at) ? run->given.crash_at[sim->life] : 0;
 	sim->crash_turn = sim->life == 0 ? run->given.crash_turn : 0;
 	sim->fate = run->given.fate;
+	if (run->given.scenario == SCENARIO_RANDOM && !(run->given.without & WITHOUT_CRASHES) &&
+	        !run->misplaced)
+		draw_crash();
 	if (sim->fate == FATE_HALF_2)
 		rng_next(&sim->disk);
 #if BELLOWS_CHECK
@@ -171,6 +193,33 @@ static bool one_life(void)
 	return false;
 }
 
+static void end_volatile(void)
+{
+	for (unsigned i = 0; i < MODELS_MAX; i++)
+		if (run->models[i].used)
+			model_crash(&run->models[i], false);
+}
+
+/* A life that meets the wrong disks, and then the right ones again. */
+static bool misplaced_life(void)
+{
+	bool ok;
+
+	if (!misplace()) {
+		misplace_remember();
+		return true;
+	}
+	ok = one_life();
+	misplace_undo();
+	if (ok && !run->clean_end) {
+		str_copy(sim->failure_kind, sizeof(sim->failure_kind), "crash");
+		ok = false;
+	}
+	end_volatile();
+	run->clean_end = false;
+	return ok;
+}
+
 bool runner_go(void)
 {
 	uint64_t from = sim->now_ns;
@@ -183,10 +232,9 @@ bool runner_go(void)
 			break;
 		}
 		if (run->clean_end) /* an orderly end loses nothing but what is volatile */
-			for (unsigned i = 0; i < MODELS_MAX; i++)
-				if (run->models[i].used)
-					model_crash(&run->models[i], false);
-		ok = one_life();
+			end_volatile();
+		grow_meanwhile();
+		ok = misplaced_life() && one_life();
 	}
 	run->tally.bios = sim->bios;
 	run->tally.turns = sim->turns;

@@ -28,8 +28,9 @@ enum sim_claims {
 	SIM_REDUNDANT = 1 << 4, /* serves on with its bases' faults; see tolerates */
 	SIM_RELAID =
 	        1 << 6, /* created again over a base of another size, its data lies elsewhere */
-	SIM_WATCHES = 1 << 7,    /* notices when its file changes size from outside */
-	SIM_SELF_FOUND = 1 << 5, /* comes back by itself (examine) after a restart */
+	SIM_WATCHES = 1 << 7,  /* notices when its file changes size from outside */
+	SIM_LABELLED = 1 << 5, /* refuses a base with the content of another, and, when it has
+	                          several, of an earlier time */
 };
 
 /* What setup may choose from. */
@@ -57,6 +58,8 @@ struct sim_module {
 	unsigned claims;     /* enum sim_claims */
 	unsigned weight;     /* how often it is chosen, 1..100 */
 	unsigned bases_min, bases_max;
+	const char *once;     /* boolean parameter that only its first creation has */
+	const char *found_if; /* boolean parameter with which it comes back by examine */
 	/* Parameters of the create method, drawn at random; NULL: can't stand on these bases. */
 	json_t *(*setup)(struct sim_setup *setup);
 	/* Redundant: whether all data can still be served while the marked bases (a bit each) have
@@ -99,6 +102,11 @@ struct run_node {
 	char params[RUN_PARAMS_MAX]; /* JSON */
 	uint64_t own_blocks;  /* that the last answered resize gave it; 0: as it was created */
 	uint64_t next_blocks; /* of a resize in flight; 0: none */
+	bool self_found;      /* comes back by examine */
+	/* The size that it shows, and the one that its metadata was last told to say. */
+	uint64_t label_shown, label_next;
+	uint64_t label_before[4]; /* what it may say beside: writes that a crash may have undone */
+	uint64_t label_lives;     /* in which it has been there */
 };
 
 /* Groups of things that a run may be told to leave out, to shrink it. */
@@ -116,10 +124,19 @@ enum run_scenario {
 	SCENARIO_SCRIPT, /* the fixed steps of the exhaustive mode */
 };
 
+/* What has become of a disk in this life. */
+enum run_misplaced {
+	MISPLACED_NONE,
+	MISPLACED_FOREIGN, /* it has come back with the content of another */
+	MISPLACED_STALE,   /* ... of an earlier time */
+	MISPLACED_SWAPPED, /* it and another stand in each other's place */
+	MISPLACED_KINDS
+};
+
 struct run_tally {
 	uint64_t runs, lives, bios, turns, events, crashes, restarts, resizes, creates, deletes,
 	        faults;
-	uint64_t virtual_ns, checks, crash_points;
+	uint64_t virtual_ns, checks, crash_points, misplaced;
 };
 
 /* What makes a run, beside its seed. */
@@ -151,8 +168,16 @@ struct run {
 	uint32_t next_op;
 	uint32_t overflows;
 	uint32_t last_node, last_value;
+	enum run_misplaced misplaced; /* this life is there to see it refused */
+	char misplaced_node[64];
+	char remembered[128];           /* path of the disk whose earlier content sim->aside has */
+	uint64_t remembered_lives;      /* label_lives when it was set aside */
 	bool config_valid, from_config; /* saved and still true; this life was made from it */
 	char config[RUN_CONFIG_MAX];
+	struct {
+		char name[64];
+		uint64_t blocks;
+	} held[RUN_NODES_MAX];      /* when it was saved */
 	bool resized;               /* some resize has been begun */
 	uint64_t points_of_life[4]; /* persistence points of the first lives */
 	bool life_started;          /* some life has got as far as to serve requests */
@@ -180,6 +205,9 @@ static inline struct rng run_op_rng(uint32_t op)
 
 /* One life of the daemon, in this process; ends it. */
 _Noreturn void life_run(void);
+/* Stops the daemon at once, as a signal does, with all that is under way. */
+void life_stop(void);
+bool life_is_stopping(void);
 /* Ends this life in order; the next one begins where this one stopped. */
 void life_restart(void);
 
@@ -203,6 +231,8 @@ bool io_closed(void);
 void io_end(void);
 void io_check_progress(void);
 void io_check_told(void);
+/* Whether its client knows its size, which it learns a moment after others can see it. */
+bool io_told(const struct bdev *bdev);
 
 /* ---- control.c: operations on the control loop -------------------------------------------------
  */
@@ -211,8 +241,26 @@ bool control_start(uint32_t op, struct rng rng);
 bool control_can_start(void);
 bool control_idle(void);
 void control_check_progress(void);
+/* Models of bdevs on which something stands go up with it, or go. */
+void control_settle_models(void);
 
-/* ---- stack.c -----------------------------------------------------------------------------------
+/* ---- misplace.c --------------------------------------------------------------------------------
+ */
+
+/* Before a life: may leave a disk that isn't the right one. True: that life is there to see it
+ * refused, and misplace_undo puts things right after it. */
+bool misplace(void);
+void misplace_undo(void);
+/* In that life: whoever claims to tell the wrong disk has. */
+void misplace_check(void);
+/* Between two lives a disk may be made larger. */
+void grow_meanwhile(void);
+/* Keeps the content of a disk for later. */
+void misplace_remember(void);
+void misplace_reset(void);
+
+/* ---- stack.c, build.c
+ * -----------------------------------------------------------------------------------
  */
 
 /* Draws the stack of the run into run->nodes. */
@@ -221,7 +269,9 @@ void stack_draw_plain(void);
 /* Adds a node: on the bdev of that name, or a backend when it is NULL. NULL: nothing fits. */
 struct run_node *stack_make_node(struct rng *rng, const struct sim_module *module,
         const char *const *bases, unsigned num_bases, uint64_t num_blocks, uint32_t block_bytes);
-struct run_node *stack_draw_node(struct rng *rng, const struct bdev *base);
+/* A layer on base, and perhaps on some of the others; a backend when base is NULL. */
+struct run_node *stack_draw_node(struct rng *rng, const struct bdev *base,
+        const struct bdev *const *others, unsigned num_others);
 /* Creates what is wanted, bottom first; then calls done. */
 void stack_build(void (*done)(void));
 typedef void (*stack_done_fn)(void *arg, bool ok);
@@ -245,3 +295,7 @@ bool stack_fresh(const struct bdev *bdev);
 struct sim_file *stack_file(const struct bdev *bdev);
 /* No bdev is larger than what backs it; quiet: sizes are what they must be. */
 void stack_check(bool quiet);
+void stack_check_kept_sizes(void);
+/* The sizes that are held: when the configuration is saved, and in a life that was made from it. */
+void stack_note_held(void);
+void stack_check_held(void);

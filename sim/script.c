@@ -28,6 +28,15 @@ const struct script scripts[] = {
         {"a layer comes and goes while sizes change", {"aio", "passthru"},
                 {{STEP_WRITE_FUA, 0}, {STEP_RESIZE, 10}, {STEP_CREATE, 0}, {STEP_RESIZE, 14},
                         {STEP_WRITE, 0}, {STEP_DELETE, 0}, {STEP_FLUSH, 0}, {STEP_RESIZE, 6}}},
+        {"a layer with metadata follows its base", {"aio", "simlabel"},
+                {{STEP_WRITE, 0}, {STEP_FLUSH, 0}, {STEP_RESIZE, 12}, {STEP_WRITE_FUA, 0},
+                        {STEP_RESIZE, 6}, {STEP_WRITE, 0}, {STEP_FLUSH, 0}}},
+        {"a layer with metadata is made and deleted", {"aio"},
+                {{STEP_WRITE, 0}, {STEP_CREATE_LABEL, 0}, {STEP_WRITE_FUA, 0}, {STEP_RESIZE, 10},
+                        {STEP_DELETE, 0}, {STEP_WRITE, 0}, {STEP_FLUSH, 0}, {STEP_CREATE_LABEL, 0},
+                        {STEP_WRITE_FUA, 0}}},
+        {"a second base knows the generation", {"aio", "+uring", "simlabel"},
+                {{STEP_WRITE_FUA, 0}, {STEP_RESIZE, 10}, {STEP_WRITE, 0}, {STEP_FLUSH, 0}}},
         {"parts of a disk with a cache and without FUA", {"simdisk", "split"},
                 {{STEP_WRITE, 0}, {STEP_FLUSH, 0}, {STEP_WRITE_FUA, 0}, {STEP_ZERO, 0},
                         {STEP_WRITE, 0}, {STEP_FLUSH, 0}}},
@@ -49,13 +58,21 @@ uint32_t script_steps(unsigned i)
 	return n;
 }
 
-static bool add_layer(struct rng *rng, unsigned i, const char *base, struct run_node **node)
+/* A backend or a layer on all that has no layer yet: "+uring" is one more backend. */
+static bool add_layer(
+        struct rng *rng, unsigned i, const char *bases[2], unsigned *n, struct run_node **node)
 {
-	const struct sim_module *m = sim_module_find(script()->modules[i]);
+	const char *name = script()->modules[i];
+	bool more = *name == '+';
+	const struct sim_module *m = sim_module_find(name + more);
 
 	if (!m || !bdev_module_find(m->name))
 		return false;
-	*node = stack_make_node(rng, m, &base, i ? 1 : 0, SCRIPT_BLOCKS, 512);
+	*node = stack_make_node(rng, m, bases, more ? 0 : *n, SCRIPT_BLOCKS, 512);
+	if (*node && !more)
+		*n = 0;
+	if (*node)
+		bases[(*n)++] = (*node)->name;
 	if (*node && (*node)->file[0])
 		sim_file_find((*node)->file)->is_block = false; /* those can't be resized */
 	return *node != NULL;
@@ -65,13 +82,11 @@ void script_draw_stack(void)
 {
 	struct rng rng = rng_stream(run->given.script, 30);
 	struct run_node *node = NULL;
+	const char *bases[2];
+	unsigned n = 0;
 
 	for (unsigned i = 0; i < SCRIPT_LAYERS_MAX && script()->modules[i]; i++) {
-		char base[64] = "";
-
-		if (node)
-			str_copy(base, sizeof(base), node->name);
-		if (!add_layer(&rng, i, base, &node))
+		if (!add_layer(&rng, i, bases, &n, &node))
 			sim_fail("simulator", "script '%s': no %s", script()->name,
 			        script()->modules[i]);
 	}
@@ -115,6 +130,11 @@ static struct bdev *topmost(void)
 	return b;
 }
 
+const char *script_creates(uint32_t op)
+{
+	return script()->steps[op].kind == STEP_CREATE_LABEL ? "simlabel" : NULL;
+}
+
 bool script_is_control(uint32_t op)
 {
 	return script()->steps[op].kind >= STEP_RESIZE;
@@ -150,6 +170,11 @@ void script_start(uint32_t op)
 		return;
 	case STEP_CREATE:
 		control_start_exact(op, CTL_CREATE, top, 0);
+		return;
+	case STEP_CREATE_LABEL:
+		/* It may be there already: found by its label, where the step was cut off. */
+		if (top == backend)
+			control_start_exact(op, CTL_CREATE, top, 0);
 		return;
 	case STEP_DELETE:
 		if (top != backend)

@@ -16,6 +16,7 @@ enum step_kind {
 	STEP_FLUSH,
 	STEP_RESIZE, /* from here on on the control loop */
 	STEP_CREATE,
+	STEP_CREATE_LABEL, /* a layer with metadata */
 	STEP_DELETE,
 };
 
@@ -26,7 +27,8 @@ struct step {
 
 struct script {
 	const char *name;
-	const char *modules[SCRIPT_LAYERS_MAX]; /* the backend, then each on the one before */
+	/* The backend, then each on the one before; "+name" is one more backend for the next. */
+	const char *modules[SCRIPT_LAYERS_MAX];
 	struct step steps[SCRIPT_STEPS_MAX];
 };
 
@@ -35,5 +37,7 @@ extern const unsigned num_scripts;
 
 uint32_t script_steps(unsigned i);
 void script_draw_stack(void);
+/* The module that the step under way creates; NULL: any. */
+const char *script_creates(uint32_t op);
 bool script_is_control(uint32_t op);
 void script_start(uint32_t op);

@@ -23,6 +23,7 @@ struct simdisk {
 	struct loop_op op;
 	struct bdev *bdev;
 	struct bdev_done done;
+	bool resizing;
 };
 
 struct simdisk_ctx {
@@ -132,6 +133,7 @@ static void step_done(struct simdisk *d, int result)
 
 	if (result < 0)
 		err_set(&err, result, "simdisk: %s", errno_text(result));
+	d->resizing = false;
 	bdev_done_call(d->done, &err);
 }
 
@@ -204,7 +206,14 @@ static void truncated(struct loop_op *op, int result)
 static void simdisk_resize(struct bdev *bdev, uint64_t own_blocks, struct bdev_done done)
 {
 	struct simdisk *d = bdev->priv;
+	struct err err = ERR_NONE;
 
+	if (d->resizing) { /* one that the core has not waited for any longer */
+		err_set(&err, -EBUSY, "simdisk: it is being resized");
+		bdev_done_call(done, &err);
+		return;
+	}
+	d->resizing = true;
 	d->done = done;
 	d->op.done = truncated;
 	loop_file_truncate(loop_self(), &d->op, d->file, own_blocks * d->params.block_size);

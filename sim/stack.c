@@ -126,6 +126,8 @@ struct run_node *stack_make_node(struct rng *rng, const struct sim_module *modul
 	return node;
 }
 
+#define BASES_MAX 4U
+
 static struct run_node *draw_backend(struct rng *rng)
 {
 	const struct sim_module *module = draw_module(rng, true);
@@ -137,18 +139,38 @@ static struct run_node *draw_backend(struct rng *rng)
 	              : NULL;
 }
 
-struct run_node *stack_draw_node(struct rng *rng, const struct bdev *base)
+/* Several bases are alike: else what their array keeps could not be said. */
+static bool alike(const struct bdev *a, const struct bdev *b)
+{
+	return a != b && a->geometry.block_bytes == b->geometry.block_bytes &&
+	       stack_kept(a) == stack_kept(b);
+}
+
+struct run_node *stack_draw_node(struct rng *rng, const struct bdev *base,
+        const struct bdev *const *others, unsigned num_others)
 {
 	const struct sim_module *module = draw_module(rng, false);
-	const char *names[1];
+	uint64_t least = base ? base->geometry.num_blocks : 0;
+	const char *names[BASES_MAX];
+	unsigned n = 1;
 
 	if (!base)
 		return draw_backend(rng);
 	if (!module || module->bases_min > 1)
 		return NULL;
+	/* A label would not be found again where data may lie elsewhere in the next life. */
+	if ((module->claims & SIM_LABELLED) &&
+	        (stack_relaid(base) || stack_kept(base) != MODEL_KEPT))
+		return NULL;
 	names[0] = base->name;
-	return stack_make_node(
-	        rng, module, names, 1, base->geometry.num_blocks, base->geometry.block_bytes);
+	for (unsigned i = 0; i < num_others && n < min_u64(module->bases_max, BASES_MAX); i++) {
+		if (!alike(base, others[i]) || !rng_one_in(rng, 2) ||
+		        ((module->claims & SIM_LABELLED) && stack_relaid(others[i])))
+			continue;
+		names[n++] = others[i]->name;
+		least = min_u64(least, others[i]->geometry.num_blocks);
+	}
+	return stack_make_node(rng, module, names, n, least, base->geometry.block_bytes);
 }
 
 /* The stack that the run begins with: backends; what stands on them is added while it is built,
@@ -172,84 +194,8 @@ void stack_draw_plain(void)
 		sim_fail("simulator", "the malloc module is not there");
 }
 
-/* ---- creating and deleting --------------------------------------------------------------------
- */
-
-struct call {
-	struct run_node *node;
-	stack_done_fn done;
-	void *arg;
-	bool creates;
-};
-
-static void called(void *arg, const json_t *reply)
-{
-	struct call c = *(struct call *)arg;
-	const json_t *error = json_object_get(reply, "error");
-
-	free(arg);
-	if (error && sim->tracing)
-		printf("%s %s: %s\n", c.creates ? "creating" : "deleting", c.node->name,
-		        json_string_value(json_object_get(error, "message")));
-	if (c.creates && !error)
-		c.node->state = NODE_UP;
-	c.done(c.arg, error == NULL);
-}
-
-static void call(struct run_node *node, bool creates, const char *method, json_t *params,
-        stack_done_fn done, void *arg)
-{
-	struct call *c = xcalloc(1, sizeof(*c));
-
-	*c = (struct call){.node = node, .creates = creates, .done = done, .arg = arg};
-	rpc_call(method, params, called, c);
-}
-
-static const char *method_name(
-        const struct sim_module *m, const char *given, const char *verb, char *buf, size_t size)
-{
-	if (given)
-		return given;
-	snprintf(buf, size, "bdev_%s_%s", m->name, verb);
-	return buf;
-}
-
-void stack_create_node(struct run_node *node, stack_done_fn done, void *arg)
-{
-	const struct sim_module *m = sim_module_find(node->module);
-	json_t *params = json_loads(node->params, 0, NULL);
-	char buf[64];
-
-	/* A backend without a file of its own comes back with the size that it was saved with. */
-	if (node->own_blocks && !node->file[0])
-		json_object_set_new(
-		        params, "num_blocks", json_integer((json_int_t)node->own_blocks));
-	call(node, true, method_name(m, m->method, "create", buf, sizeof(buf)), params, done, arg);
-}
-
-void stack_delete_node(struct run_node *node, stack_done_fn done, void *arg)
-{
-	const struct sim_module *m = sim_module_find(node->module);
-	const char *key = m->remove_key ? m->remove_key : "name";
-	const char *name = m->remove_key ? node->bases[0] : node->name;
-	char buf[64];
-
-	node->state = NODE_DELETING;
-	call(node, false, method_name(m, m->remove, "delete", buf, sizeof(buf)),
-	        json_pack("{s:s}", key, name), done, arg);
-}
-
-static struct {
-	void (*done)(void);
-	bool any_order;
-	bool missing; /* only what has gone */
-	unsigned polls;
-	struct loop_timer timer;
-	unsigned layers; /* to be added on top, in the first life */
-	struct rng rng;
-} build;
-
-static void build_next(void);
+/* ---- what holds for a bdev
+ * ----------------------------------------------------------------------- */
 
 /* A disk that has failed may keep a bdev from coming back. */
 bool sim_any_fault(void)
@@ -257,180 +203,8 @@ bool sim_any_fault(void)
 	for (unsigned i = 0; i < SIM_FILES_MAX; i++)
 		if (sim->files[i].used && sim->files[i].faults)
 			return true;
-	return false;
+	return run->misplaced != MISPLACED_NONE;
 }
-
-static void built(void *arg, bool ok)
-{
-	struct run_node *node = arg;
-
-	if (!ok && run->life_started && !sim_any_fault())
-		sim_fail("not recreated", "%s '%s' can't be created again after a restart",
-		        node->module, node->name);
-	/* Layers that wait for a base that returns come by themselves, and can't be created. */
-	if (!ok)
-		node->state = build.missing ? NODE_UP : NODE_FREE;
-	build_next();
-}
-
-/* On one of these, or on several that are alike where the module takes them. */
-static bool build_draw(const struct bdev *const *fit, unsigned n)
-{
-	const struct sim_module *module = draw_module(&build.rng, false);
-	const struct bdev *first = fit[rng_below(&build.rng, n)];
-	uint64_t least = first->geometry.num_blocks;
-	const char *names[4] = {first->name};
-	unsigned count = 1;
-
-	for (unsigned i = 0; module && i < n && count < min_u64(module->bases_max, 4); i++)
-		if (fit[i] != first && rng_one_in(&build.rng, 2) &&
-		        stack_kept(fit[i]) == stack_kept(first) &&
-		        fit[i]->geometry.block_bytes == first->geometry.block_bytes) {
-			names[count++] = fit[i]->name;
-			least = min_u64(least, fit[i]->geometry.num_blocks);
-		}
-	return module && count >= module->bases_min &&
-	       stack_make_node(
-	               &build.rng, module, names, count, least, first->geometry.block_bytes);
-}
-
-/* The first life stacks more on what has just appeared. */
-static bool build_grow(void)
-{
-	while (build.layers > 0) {
-		const struct bdev *fit[RUN_NODES_MAX * 4];
-		unsigned n = 0;
-
-		build.layers--;
-		for (struct bdev *b = bdev_next(NULL); b && n < ARRAY_SIZE(fit); b = bdev_next(b))
-			if (!bdev_is_claimed(b))
-				fit[n++] = b;
-		if (n && build_draw(fit, n))
-			return true;
-	}
-	return false;
-}
-
-/* The oldest, so that bases come first; or in a life that has it so, any: then those that come too
- * early wait for their bases. */
-static struct run_node *build_pick(void)
-{
-	struct run_node *pick = NULL;
-	uint64_t seen = 0;
-
-	for (unsigned i = 0; i < RUN_NODES_MAX; i++) {
-		struct run_node *node = &run->nodes[i];
-
-		if (node->state != NODE_WANTED)
-			continue;
-		if (!pick || (build.any_order ? rng_below(&build.rng, ++seen + 1) == 0
-		                              : node->order < pick->order))
-			pick = node;
-	}
-	return pick;
-}
-
-static void count_waiting(void *arg, const struct bdev_spec *spec, const char *missing)
-{
-	(void)spec;
-	(void)missing;
-	++*(unsigned *)arg;
-}
-
-static void build_examined(void *arg, const struct err *err)
-{
-	unsigned waiting = 0;
-
-	(void)arg;
-	(void)err;
-	bdev_for_each_waiting(count_waiting, &waiting);
-	if (waiting > 0 && build.polls++ < 100000) {
-		loop_timer_start(
-		        loop_self(), &build.timer, loop_now_ns(loop_self()) + NSEC_PER_MSEC);
-		return;
-	}
-	if (waiting > 0 && !sim_any_fault())
-		sim_fail("not recreated", "%u bdevs still wait for a base", waiting);
-	build.done();
-}
-
-static void build_poll(struct loop_timer *timer)
-{
-	(void)timer;
-	bdev_wait_for_examine((struct bdev_done){build_examined, NULL});
-}
-
-static void build_next(void)
-{
-	struct run_node *node = build_pick();
-
-	if (!node && build_grow())
-		node = build_pick();
-	if (node) {
-		stack_create_node(node, built, node);
-		return;
-	}
-	build.polls = 0;
-	build.timer.fire = build_poll;
-	build_poll(&build.timer);
-}
-
-void stack_build(void (*done)(void))
-{
-	build.done = done;
-	build.missing = false;
-	build.rng = rng_stream(sim->seed, 11 + sim->life * 16ULL);
-	build.any_order = run->life_started && rng_one_in(&build.rng, 4);
-	build.layers = run->life_started || run->given.scenario != SCENARIO_RANDOM
-	                       ? 0
-	                       : (unsigned)rng_below(&build.rng, 5);
-	for (unsigned i = 0; i < RUN_NODES_MAX; i++)
-		if (run->nodes[i].state == NODE_UP)
-			run->nodes[i].state = NODE_WANTED;
-	build_next();
-}
-
-void stack_build_missing(void (*done)(void))
-{
-	build.done = done;
-	build.missing = true;
-	build.any_order = false;
-	build.layers = 0;
-	for (unsigned i = 0; i < RUN_NODES_MAX; i++) {
-		struct run_node *node = &run->nodes[i];
-
-		if (node->state == NODE_UP && node->num_bases == 0 && !bdev_find(node->name))
-			node->state = NODE_WANTED;
-	}
-	build_next();
-}
-
-static void configured(void *arg, const struct err *err)
-{
-	rpc_config_free(arg);
-	if (err && err->code && !sim_any_fault())
-		sim_fail("configuration failed", "%s\n%s", err->text, run->config);
-	build_poll(&build.timer);
-}
-
-void stack_build_from_config(void (*done)(void))
-{
-	struct rpc_config *config;
-	struct err err = ERR_NONE;
-
-	build.done = done;
-	build.polls = 0;
-	build.timer.fire = build_poll;
-	for (unsigned i = 0; i < RUN_NODES_MAX; i++)
-		if (run->nodes[i].state == NODE_WANTED)
-			run->nodes[i].state = NODE_UP;
-	if (rpc_config_parse("saved", run->config, strlen(run->config), &config, &err))
-		sim_fail("configuration failed", "%s\n%s", err.text, run->config);
-	rpc_config_run(config, false, configured, config);
-}
-
-/* ---- what holds for a bdev --------------------------------------------------------------------
- */
 
 struct run_node *stack_node_of(const struct bdev *bdev)
 {
@@ -531,8 +305,8 @@ bool stack_fresh(const struct bdev *bdev)
 	return (stack_claims(bdev) & SIM_IDENTITY) && stack_fresh(bdev->bases[0]);
 }
 
-/* ---- sizes ------------------------------------------------------------------------------------
- */
+/* ---- sizes
+ * --------------------------------------------------------------------------------------- */
 
 static uint64_t bytes_of(const struct bdev *bdev)
 {
@@ -578,15 +352,70 @@ static void check_parts(const struct bdev *base)
 	const struct bdev *part;
 
 	for (unsigned i = 0; (part = bdev_parent(base, i)); i++)
-		sum += part->num_bases > 1 ? 0 : bytes_of(part);
+		sum += part->num_bases == 1 ? bytes_of(part) : 0;
 	if (sum > bytes_of(base) && !stack_faulty(base))
 		sim_fail("larger than its base", "the bdevs on %s have %lu bytes, it has %lu",
 		        base->name, sum, bytes_of(base));
 }
 
+/* After a restart: the size that was answered last, or that of a resize that the end cut off. */
+void stack_check_kept_sizes(void)
+{
+	for (const struct bdev *b = bdev_next(NULL); b; b = bdev_next(b)) {
+		struct run_node *node = stack_node_of(b);
+		uint64_t now = bdev_num_blocks(b);
+
+		if (node && stack_file(b) && stack_file(b)->is_block)
+			node->own_blocks = 0; /* it is made larger elsewhere */
+		if (!node || run->misplaced || !stack_file(b) || stack_faulty(b))
+			continue;
+		if (node->own_blocks && now != node->own_blocks && now != node->next_blocks)
+			sim_fail("size lost",
+			        "%s has %lu blocks after a restart; the last size that was "
+			        "answered is %lu",
+			        b->name, now, node->own_blocks);
+		node->own_blocks = now;
+		node->next_blocks = 0;
+	}
+}
+
+void stack_note_held(void)
+{
+	unsigned n = 0;
+
+	memset(run->held, 0, sizeof(run->held));
+	for (const struct bdev *b = bdev_next(NULL); b && n < RUN_NODES_MAX; b = bdev_next(b)) {
+		if (bdev_get_policy(b) != BDEV_HOLD)
+			continue;
+		str_copy(run->held[n].name, sizeof(run->held[n].name), b->name);
+		run->held[n++].blocks = bdev_num_blocks(b);
+	}
+}
+
+void stack_check_held(void)
+{
+	for (unsigned i = 0; i < RUN_NODES_MAX && run->held[i].blocks; i++) {
+		const struct bdev *b = bdev_find(run->held[i].name);
+
+		if (b && !sim_any_fault() &&
+		        (bdev_get_policy(b) != BDEV_HOLD ||
+		                bdev_num_blocks(b) != run->held[i].blocks))
+			sim_fail("held size lost",
+			        "%s was held at %lu blocks, and has %lu after a restart", b->name,
+			        run->held[i].blocks, bdev_num_blocks(b));
+	}
+}
+
 void stack_check(bool quiet)
 {
 	for (const struct bdev *b = bdev_next(NULL); b; b = bdev_next(b)) {
+		struct run_node *node = stack_node_of(b);
+
+		if (!node)
+			sim_fail("unasked", "%s is there, and nobody has asked for it", b->name);
+		if (node->label_shown != bdev_num_blocks(b))
+			memset(node->label_before, 0, sizeof(node->label_before));
+		node->label_shown = bdev_num_blocks(b);
 		check_one(b, quiet);
 		check_parts(b);
 	}

@@ -144,6 +144,34 @@ void top_try_close(struct top *top)
 	loop_send(loop_get(LOOP_CONTROL), &top->close_task);
 }
 
+static void note_below(struct model *m, const struct bdev *bdev)
+{
+	size_t len = strlen(m->below);
+
+	for (unsigned i = 0; i < bdev->num_bases; i++) {
+		const struct bdev *base = bdev->bases[i];
+
+		if (!base || len + strlen(base->name) + 2 > sizeof(m->below))
+			continue;
+		snprintf(m->below + len, sizeof(m->below) - len, "%s%s/", len ? "" : "/",
+		        base->name);
+		note_below(m, base);
+		len = strlen(m->below);
+	}
+}
+
+/* A layer may have gone with its disk and not come back, while the disk has: who writes there now
+ * writes over the layer's data. */
+static void cover_above(const struct bdev *bdev)
+{
+	char name[80];
+
+	snprintf(name, sizeof(name), "/%s/", bdev->name);
+	for (unsigned i = 0; i < MODELS_MAX; i++)
+		if (run->models[i].used && strstr(run->models[i].below, name))
+			run->models[i].covered = true;
+}
+
 static struct model *model_for(const struct bdev *bdev, uint64_t sectors)
 {
 	struct model *m = model_find(bdev->name);
@@ -157,6 +185,8 @@ static struct model *model_for(const struct bdev *bdev, uint64_t sectors)
 	m->write_cache = bdev->geometry.write_cache;
 	m->repeatable = stack_repeatable(bdev);
 	m->reads_from = SEQ_NEVER;
+	m->below[0] = '\0';
+	note_below(m, bdev);
 	if (m->sectors != sectors)
 		model_resize(m, sectors);
 	if (m->covered)
@@ -191,6 +221,8 @@ static void open_top(struct top *top, struct bdev *bdev)
 	        .agreed_blocks = UINT64_MAX};
 	if (bdev_open(bdev, true, &holder_ops, "workload", top, &top->handle, &err))
 		top->used = false;
+	else
+		cover_above(bdev);
 }
 
 void io_rescan(void)
@@ -248,6 +280,13 @@ bool io_closed(void)
 }
 
 /* At a quiet moment: each client knows the size that there is. */
+bool io_told(const struct bdev *bdev)
+{
+	const struct top *top = io_top_of(bdev);
+
+	return !top || top->removed || top->closing || top->known_blocks == bdev_num_blocks(bdev);
+}
+
 void io_check_told(void)
 {
 	const struct top *tops = io_tops();

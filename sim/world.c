@@ -26,8 +26,8 @@ void sim_world_create(void)
 	if (sim)
 		return;
 	sim = map_shared(sizeof(*sim));
-	for (unsigned i = 0; i < SIM_FILES_MAX; i++) {
-		struct sim_file *f = &sim->files[i];
+	for (unsigned i = 0; i <= SIM_FILES_MAX; i++) {
+		struct sim_file *f = i < SIM_FILES_MAX ? &sim->files[i] : &sim->aside;
 
 		f->current = map_shared(SIM_FILE_BYTES_MAX);
 		f->stable = map_shared(SIM_FILE_BYTES_MAX);

@@ -70,6 +70,7 @@ struct sim_world {
 	enum sim_fate fate;
 
 	struct sim_file files[SIM_FILES_MAX];
+	struct sim_file aside; /* a disk that is not plugged in */
 
 	char failure_kind[64];
 	char failure[SIM_FAILURE_TEXT];

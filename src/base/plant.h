@@ -23,6 +23,8 @@
 	X(RANGE_WAKEUP_LOST, "what a range lock has queued is not let in again")                   \
 	X(RANGE_NOT_DRAINED, "a range lock does not wait for what is in flight")                   \
 	X(GONE_LETS_IN, "a bdev that is removed lets requests in")                                 \
+	X(QOS_GONE_FORGOTTEN, "a bdev that is removed leaves who waits for a rate waiting")        \
+	X(QOS_WAKEUP_LOST, "of those who wait for a rate the second waits for ever")               \
 	X(FUA_EMULATED_WITHOUT_FLUSH, "FUA is dropped where the module lacks it")                  \
 	X(ZEROES_EMULATED_SHORT, "emulated write_zeroes leaves out the last block of a piece")     \
 	X(BOUNCE_NOT_COPIED_BACK, "a bounced read is not copied back")                             \
@@ -46,7 +48,18 @@
 	X(ERROR_SWALLOWED, "an error of the disk is answered as success")                          \
 	X(SPLIT_OFF_BY_ONE, "the last part of a split begins one block early")                     \
 	X(DELAYED_FOREVER, "of two requests that are due together the second stays")               \
-	X(SIZE_NOT_SYNCED, "a new length of a file is not made durable")
+	X(SIZE_NOT_SYNCED, "a new length of a file is not made durable")                           \
+	X(META_NOT_FLUSHED, "metadata is not flushed after it was written")                        \
+	X(LABEL_GROWTH_UNWRITTEN, "a label is not written when its bdev grows")                    \
+	X(LABEL_SHRINK_UNWRITTEN, "a label is not written when its bdev shrinks")                  \
+	X(LABEL_AFTER_PUBLISH, "a label is written after the size is shown")                       \
+	X(LABEL_ONE_SLOT, "a label is written over the only valid one")                            \
+	X(LABEL_TORN_TAKEN, "the checksum of a label is not looked at")                            \
+	X(LABEL_GENERATION_KEPT, "the generation of a label does not count up")                    \
+	X(LABEL_STALE_TAKEN, "a base with an older generation than its set is taken")              \
+	X(LABEL_FOREIGN_TAKEN, "a base of another set is taken")                                   \
+	X(LABEL_ROLE_IGNORED, "bases that stand in each other's place are taken")                  \
+	X(LABEL_NOT_ERASED, "a bdev that is deleted leaves its label behind")
 
 /* Of arrays with superblock, which have a world of their own: src/vbdev/raid/raid_world_simtest.c
  * looks for them. */
@@ -61,10 +74,8 @@
 	X(RAID_WINDOW_SHORT, "a window of a rebuild leaves out its last block")                    \
 	X(RAID_TARGET_READ, "the target of a rebuild is read before it has everything")            \
 	X(RAID_TARGET_SKIPPED, "writes do not go to the target of a rebuild")                      \
-	X(RAID_TARGET_NOT_FLUSHED, "a rebuilt member is recorded before it is flushed")            \
 	X(RAID_BIT_LATE, "a write does not wait until its region is marked")                       \
 	X(RAID_BITS_FORGOTTEN, "what a missing member lacks is forgotten")                         \
-	X(RAID_BITS_NOT_FLUSHED, "a region is forgotten before the members are flushed")           \
 	X(RAID_TORN_PAGE_CLEAN, "a damaged page of the bitmap counts as clean")                    \
 	X(RAID_EXT_UNCHECKED, "a bitmap is believed though somebody else has written since")       \
 	X(RAID_RETURN_UNCHECKED, "a member is given only what is marked, however old it is")       \

@@ -146,6 +146,11 @@ struct bdev_done step_begin(struct bdev *bdev, const char *what, bdev_done_fn fn
 /* The same; late(bdev) is called when the answer comes after the deadline. */
 struct bdev_done step_begin_late(struct bdev *bdev, const char *what, bdev_done_fn fn, void *arg,
         void (*late)(struct bdev *bdev));
+#define CALL_PERSIST "writing its metadata"
+#define CALL_RESIZE "resizing its storage"
+/* Whether such a call has passed its deadline and is not answered yet: no other is made beside it.
+ */
+bool step_hangs(const struct bdev *bdev, const char *what);
 /* A copy of geometry that lives as long as the call. */
 const struct bdev_geometry *step_keep_geometry(
         struct bdev_done done, const struct bdev_geometry *geometry);

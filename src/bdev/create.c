@@ -187,7 +187,7 @@ static void settle(struct job *job)
 		appear(creation);
 		return;
 	}
-	done = step_begin(bdev, "writing its metadata", persisted, creation);
+	done = step_begin(bdev, CALL_PERSIST, persisted, creation);
 	if (bdev->module->persist)
 		bdev->module->persist(bdev, step_keep_geometry(done, &creation->planned), done);
 	else

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/plant.h"
 #include "bdev/control.h"
 
 struct meta_io {
@@ -38,7 +39,7 @@ static void written(struct bio *bio)
 {
 	struct meta_io *io = container_of(bio, struct meta_io, bio);
 
-	if (bio->status != 0) {
+	if (bio->status != 0 || PLANT(META_NOT_FLUSHED)) {
 		meta_end(io, bio->status);
 		return;
 	}
@@ -70,6 +71,7 @@ static void meta_start(struct bdev *bdev, enum bio_op op, uint64_t offset_blocks
 	}
 	io->iov = (struct iovec){.iov_base = buf, .iov_len = num_blocks << bdev->block_shift};
 	bio_init(&io->bio, op, &io->iov, 1, num_blocks, op == BIO_READ ? meta_done : written, NULL);
+	io->bio.flags |= BIO_META;
 	bio_submit(&bdev->graph->meta, &io->bio, offset_blocks);
 }
 

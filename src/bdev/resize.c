@@ -145,6 +145,11 @@ static int check_wish(const struct transaction *t, struct err *err)
 	if (t->own_blocks > (uint64_t)INT64_MAX / bdev->geometry.block_bytes)
 		return err_set(err, -EINVAL, "%s: %llu blocks of %u bytes are more than 2^63 bytes",
 		        label, (unsigned long long)t->own_blocks, bdev->geometry.block_bytes);
+	if (step_hangs(bdev, CALL_RESIZE))
+		return err_set(err, -EBUSY,
+		        "%s: " CALL_RESIZE
+		        " began earlier and has not ended; try again when it has",
+		        label);
 	if (bdev->held_blocks && t->own_blocks != bdev->own_blocks) {
 		format_size_bytes(
 		        text, sizeof(text), bdev->held_blocks * bdev->geometry.block_bytes);

@@ -21,6 +21,13 @@ static void ask_module(struct layer *layer)
 	char label[BDEV_LABEL_MAX];
 	int rc;
 
+	if (step_hangs(bdev, CALL_PERSIST)) {
+		err_set(&layer->refused, -EBUSY,
+		        "%s: " CALL_PERSIST " began earlier and has not ended; try again when it "
+		        "has",
+		        graph_label(bdev, label, sizeof(label)));
+		return;
+	}
 	if (!bdev->module->may_resize)
 		return;
 	rc = bdev->module->may_resize(bdev, &layer->planned, &reason);

@@ -114,7 +114,15 @@ static void persist(struct transaction *t, struct layer *layer)
 		publish(t, layer);
 		return;
 	}
-	struct bdev_done done = step_begin(bdev, "writing its metadata", persisted, t);
+	if (step_hangs(bdev, CALL_PERSIST)) { /* of a fact: a wish has been refused */
+		struct err err = ERR_NONE;
+
+		err_set(&err, -EBUSY, "'%s': " CALL_PERSIST " began earlier and has not ended",
+		        bdev->name);
+		persisted(t, &err);
+		return;
+	}
+	struct bdev_done done = step_begin(bdev, CALL_PERSIST, persisted, t);
 
 	bdev->module->persist(bdev, step_keep_geometry(done, &layer->planned), done);
 }
@@ -256,7 +264,7 @@ static bool resize_storage(struct transaction *t, bool growing)
 		bdev->own_blocks = t->own_blocks;
 	bdev->graph->storage_unsettled = true;
 	bdev->module->resize(
-	        bdev, t->own_blocks, step_begin(bdev, "resizing its storage", storage_resized, t));
+	        bdev, t->own_blocks, step_begin(bdev, CALL_RESIZE, storage_resized, t));
 	return true;
 }
 

@@ -169,6 +169,10 @@ static void test_step_hangs(void **state)
 		sizes_are(k, LAYERS, 100);
 		test_step_timeout(2000);
 		scripts[k].persist = PLAY_OK;
+		/* What hangs is not called a second time beside it. */
+		assert_int_equal(test_resize(layers[0], 200, &done), -EBUSY);
+		assert_non_null(strstr(done.report.err.text, names[k]));
+		assert_int_equal(scripts[k].persists, 1);
 		test_let_go(&scripts[k]);
 		test_rounds(3);
 		sizes_are(k, LAYERS, 100);
@@ -191,8 +195,14 @@ static void test_storage_hangs(void **state)
 	assert_non_null(strstr(done.report.err.text, "resizing its storage"));
 	sizes_are(0, LAYERS, 100);
 	test_step_timeout(2000);
-	test_let_go(&scripts[0]);
 	scripts[0].resize = PLAY_OK;
+	/* It may still become long: nothing else is asked of it before it has said so. */
+	test_trace_clear();
+	assert_int_equal(test_resize(layers[0], 150, &done), -EBUSY);
+	assert_int_equal(test_resize(layers[0], 100, &done), -EBUSY);
+	assert_string_equal(test_trace, "");
+	sizes_are(0, LAYERS, 100);
+	test_let_go(&scripts[0]);
 	assert_int_equal(test_resize(layers[0], 150, &done), 0);
 	sizes_are(0, LAYERS, 150);
 	remove_chain();

@@ -114,6 +114,17 @@ struct bdev_done step_begin(struct bdev *bdev, const char *what, bdev_done_fn fn
 	return step_begin_late(bdev, what, fn, arg, NULL);
 }
 
+bool step_hangs(const struct bdev *bdev, const char *what)
+{
+	const struct step *step;
+
+	list_for_each (step, &unanswered, link) {
+		if (step->bdev == bdev && !step->answered && strcmp(step->what, what) == 0)
+			return true;
+	}
+	return false;
+}
+
 const struct bdev_geometry *step_keep_geometry(
         struct bdev_done done, const struct bdev_geometry *geometry)
 {

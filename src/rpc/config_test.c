@@ -406,6 +406,34 @@ static void saves_have_what_was_set(void **state)
 	clear();
 }
 
+static json_int_t blocks_of(const char *params)
+{
+	json_t *bdevs = inproc_result("bdev_get_bdevs", params);
+	json_int_t blocks =
+	        json_integer_value(json_object_get(json_array_get(bdevs, 0), "num_blocks"));
+
+	json_decref(bdevs);
+	return blocks;
+}
+
+/* What is made on a bdev whose size is held finds the size that was held. */
+static void holds_before_the_next_call(void **state)
+{
+	(void)state;
+	loads("{'subsystems':[{'subsystem':'bdev','config':["
+	      "{'method':'bdev_plain_create','params':{'name':'disk','num_blocks':200,"
+	      "'block_size':512,'label':'x'}},"
+	      "{'method':'bdev_through_create','params':{'base_bdev_name':'disk','name':'top1'}},"
+	      "{'method':'bdev_set_resize_policy','params':{'name':'top1','policy':'hold',"
+	      "'num_blocks':100}},"
+	      "{'method':'bdev_through_create','params':{'base_bdev_name':'top1','name':'top2'}}"
+	      "]}]}",
+	        "");
+	assert_int_equal(blocks_of("{'name':'top1'}"), 100);
+	assert_int_equal(blocks_of("{'name':'top2'}"), 100);
+	inproc_ok("bdev_plain_delete", "{'name':'disk'}");
+}
+
 static int start(void **state)
 {
 	(void)state;
@@ -429,6 +457,7 @@ int main(void)
 	        cmocka_unit_test(comments_are_no_part_of_it),
 	        cmocka_unit_test(the_form_is_strict),
 	        cmocka_unit_test(errors_end_the_start_unless_ignored),
+	        cmocka_unit_test(holds_before_the_next_call),
 	        cmocka_unit_test(saves_load_and_save_the_same),
 	        cmocka_unit_test(saves_have_what_was_set),
 	};

@@ -208,6 +208,8 @@ void raid_unhold(struct raid *raid);
 unsigned raid_present(const struct raid *raid);
 /* Of how many members it must have all data to be online. */
 unsigned raid_needed(const struct raid *raid);
+/* Of one that is online: whether the members that are read do without this one. */
+bool raid_can_lose(const struct raid *raid, unsigned slot);
 /* How many members' worth of data it has: for a mirror one. Redundant levels. */
 static inline unsigned raid_data_members(const struct raid *raid)
 {

@@ -377,10 +377,7 @@ static void lock_next(struct raid_bitmap *b)
 	while (b->at_region < used && !is_idle(b, b->at_region))
 		b->at_region++;
 	if (b->at_region == used || b->raid->bdev->state != BDEV_ONLINE) {
-		if (PLANT(RAID_BITS_NOT_FLUSHED))
-			forget(b, NULL);
-		else
-			raid_bitmap_flush_members(b, (struct bdev_done){forget, b});
+		raid_bitmap_flush_members(b, (struct bdev_done){forget, b});
 		return;
 	}
 	first = b->at_region;
@@ -411,7 +408,7 @@ static void look(struct loop_timer *timer)
 	used = raid_bitmap_used(b);
 	for (uint64_t r = 0; r < used; r++)
 		idle += is_idle(b, r);
-	if (idle > 0 && b->ext.since_seq != raid->sb.seq) {
+	if (idle > 0 && b->ext.since_seq != raid->sb.seq && !PLANT(RAID_BITS_FORGOTTEN)) {
 		/* A member that left before now lacks what is forgotten from now on. */
 		b->ext.since_seq = raid->sb.seq + 1;
 		raid_hold(raid);

@@ -155,9 +155,7 @@ static bool stop_using(struct raid *raid, unsigned index)
 	struct raid_io *io = &raid->io;
 	uint64_t bit = 1ULL << index;
 
-	unsigned others = (unsigned)__builtin_popcountll(io->readable & ~bit);
-
-	if (!raid->level->redundant || (slot->use == SLOT_IN && others < raid_needed(raid)))
+	if (!raid->level->redundant || (slot->use == SLOT_IN && !raid_can_lose(raid, index)))
 		return false;
 	__atomic_fetch_or(&io->unsettled, bit, __ATOMIC_SEQ_CST);
 	if (!PLANT(RAID_FAILED_READ))
@@ -321,8 +319,7 @@ void raid_base_lost(struct bdev *bdev, unsigned index, struct bdev_done done)
 
 	if (raid->level->redundant) {
 		bool gone = bdev->bases[index]->state != BDEV_ONLINE;
-		bool last = raid->slots[index].use == SLOT_IN &&
-		            raid_present(raid) <= raid_needed(raid);
+		bool last = raid->slots[index].use == SLOT_IN && !raid_can_lose(raid, index);
 
 		raid->lost = raid->lost || (last && gone);
 		raid_member_leave(raid, index, RAID_SB_MISSING, done);

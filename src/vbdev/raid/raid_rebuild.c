@@ -12,7 +12,10 @@
 #include "base/plant.h"
 #include "vbdev/raid/raid_bitmap.h"
 
-#define SAVE_NS (5 * NSEC_PER_SEC) /* between checkpoints */
+/* Between checkpoints; or less where a part of the array has been copied. */
+#define SAVE_NS (5 * NSEC_PER_SEC)
+#define SAVE_SOON_NS (50 * NSEC_PER_MSEC)
+#define SAVE_PARTS 8
 #define WINDOWS 4 /* under way at once: the lock of one is waited for while others are copied */
 
 struct window {
@@ -210,16 +213,18 @@ static void save_flushed(struct bio *bio)
 static void save(struct raid_rebuild *rb)
 {
 	struct raid *raid = rb->raid;
-	uint64_t block = rb->next_block;
+	uint64_t block = rb->next_block, since_ns, part;
 
-	if (rb->saving || rb->missed || !raid->bitmap || !raid->bitmap->regions ||
-	        loop_now_ns(loop_self()) < rb->saved_ns + SAVE_NS)
+	if (rb->saving || rb->missed || !raid->bitmap || !raid->bitmap->regions)
 		return;
 	for (unsigned i = 0; i < WINDOWS && !PLANT(RAID_CHECKPOINT_AHEAD); i++) {
 		if (rb->windows[i].busy)
 			block = min_u64(block, rb->windows[i].copy.offset_blocks);
 	}
-	if (block == rb->saved_block)
+	since_ns = loop_now_ns(loop_self()) - rb->saved_ns;
+	part = raid->bdev->geometry.num_blocks / SAVE_PARTS;
+	if (block == rb->saved_block || since_ns < SAVE_SOON_NS ||
+	        (since_ns < SAVE_NS && block - rb->saved_block < part))
 		return;
 	rb->saving = true;
 	rb->saved_block = block;
@@ -335,8 +340,7 @@ static void step(struct raid_rebuild *rb)
 	if (rb->busy > 0 || rb->next_block < total || rb->stopping || rb->saving)
 		return;
 	rb->flushing = true;
-	bio_init(&rb->flush, PLANT(RAID_TARGET_NOT_FLUSHED) ? BIO_RESET : BIO_FLUSH, NULL, 0, 0,
-	        flushed, NULL);
+	bio_init(&rb->flush, BIO_FLUSH, NULL, 0, 0, flushed, NULL);
 	bio_submit_bdev(raid->slots[rb->slot].bdev, &rb->flush, 0);
 }
 

@@ -348,8 +348,7 @@ static void remove_handler(struct rpc_request *request, void *params)
 	           raid5_check_complete(raid, &err) != 0) {
 		rpc_fail(request, err.code, "Failed to remove base bdev from raid bdev: %s",
 		        err.text);
-	} else if (raid->level->redundant &&
-	           (slot->use != SLOT_IN || raid_present(raid) > raid_needed(raid))) {
+	} else if (raid_can_lose(raid, index)) {
 		bdev_base_detach(raid->bdev, index, (struct bdev_done){removed, request});
 	} else {
 		slot->use = SLOT_FREE;
