@@ -79,7 +79,6 @@
 	X(RAID_TORN_PAGE_CLEAN, "a damaged page of the bitmap counts as clean")                    \
 	X(RAID_EXT_UNCHECKED, "a bitmap is believed though somebody else has written since")       \
 	X(RAID_RETURN_UNCHECKED, "a member is given only what is marked, however old it is")       \
-	X(RAID_CHECKPOINT_AHEAD, "a rebuild goes on behind what has not been copied yet")          \
 	X(RAID_RESYNC_LEFT_OUT, "members that may differ count as equal")                          \
 	X(RAID_UNSYNCED_ANY, "what members may differ in is read from any of them")
 

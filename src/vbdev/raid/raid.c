@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "vbdev/raid/raid_bitmap.h"
+#include "vbdev/raid/raid_spare.h"
 
 struct list raids = LIST_INIT(raids);
 
@@ -300,6 +301,7 @@ static json_t *save_module(void)
 			json_array_append_new(calls, call);
 		}
 	}
+	raid_spares_save(calls);
 	return calls;
 }
 
@@ -499,6 +501,7 @@ static void stop(void)
 
 	list_for_each_safe (raid, next, &raids, link)
 		raid_delete(raid, false, (struct bdev_done){.fn = NULL});
+	raid_spares_stop();
 	raid_options = (struct raid_options)RAID_OPTIONS_DEFAULT;
 }
 

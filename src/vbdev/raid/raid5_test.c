@@ -265,6 +265,7 @@ static void test_reads_and_writes_per_request(void **state)
 
 	(void)state;
 	make_array();
+	inproc_ok("bdev_wait_for_examine", NULL);
 #define counted(expected_reads, expected_writes, request)                                          \
 	reads = count_all("num_read_ops");                                                         \
 	writes = count_all("num_write_ops");                                                       \

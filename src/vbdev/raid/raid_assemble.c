@@ -6,7 +6,7 @@
  * taken only by an array that is online, to be rebuilt. Two that each went on without the other
  * are not put together by anybody but the user.
  */
-#include "vbdev/raid/raid.h"
+#include "vbdev/raid/raid_spare.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -134,6 +134,7 @@ static void start_done(void *arg, struct bdev *bdev, const struct err *err)
 	}
 	answer_start(raid, NULL);
 	offer_again(raid);
+	raid_spares_use_later();
 	raid_unhold(raid);
 }
 

@@ -88,7 +88,8 @@ static void finish(struct raid_bitmap *b, const struct err *err)
 	b->running = false;
 	list_splice_back(&waiters, &b->waiters);
 	list_splice_back(&b->waiters, &b->next_waiters);
-	admit(b, err != NULL);
+	if (!b->closing) /* nobody waits, and the loops' parts are about to go */
+		admit(b, err != NULL);
 	while (!list_empty(&waiters)) {
 		struct pass_waiter *w =
 		        list_entry(list_pop_front(&waiters), struct pass_waiter, link);

@@ -5,7 +5,7 @@
  * Loops tell of a failure by a bit in `suspects`, and `unsettled` is not zero from then until the
  * record is durable: writes that end meanwhile are parked, whatever their members have said.
  */
-#include "vbdev/raid/raid.h"
+#include "vbdev/raid/raid_spare.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -180,6 +180,7 @@ void raid_member_recorded(struct raid *raid, unsigned index)
 	                                                                        : "missing");
 	settle_bit(raid, index);
 	raid_release_parked(raid);
+	raid_spares_use_later();
 	list_splice_back(&leavers, &slot->leaving);
 	while (!list_empty(&leavers)) {
 		struct leaver *leaver = list_entry(list_pop_front(&leavers), struct leaver, link);
@@ -312,6 +313,58 @@ bool raid_member_failed_in_store(struct raid *raid, unsigned index)
 /* ---- as the core calls it ---------------------------------------------------------------------
  */
 
+/* The core wants an answer in time; a member that hangs may keep the record waiting for longer. */
+struct parting {
+	struct raid_slot *slot;
+	struct bdev_done done;
+	struct loop_timer timer;
+	bool answered;
+};
+
+static void parted(void *arg, const struct err *err)
+{
+	struct parting *p = arg;
+	struct raid *raid = p->slot->raid;
+
+	loop_timer_stop(loop_self(), &p->timer);
+	if (p->answered)
+		raid_problem(raid, "record", NULL, NULL);
+	else
+		bdev_done_call(p->done, err);
+	free(p);
+	raid_unhold(raid);
+}
+
+/* Nothing new is sent to it, and that is all the core needs: what waits for the record is held. */
+static void takes_long(struct loop_timer *timer)
+{
+	struct parting *p = container_of(timer, struct parting, timer);
+	struct raid_slot *slot = p->slot;
+	autofree char *text =
+	        xasprintf("raid '%s' holds its writes until it is recorded that '%s' is gone, and "
+	                  "a member takes long to write that",
+	                slot->raid->name, slot->name);
+
+	log_warning("raid", "%s", text);
+	raid_problem(slot->raid, "record", text, "look at the disks that are left");
+	p->answered = true;
+	slot->bdev = NULL;
+	bdev_done_call(p->done, NULL);
+}
+
+static void part(struct raid_slot *slot, struct bdev_done done)
+{
+	struct raid *raid = slot->raid;
+	struct parting *p = xcalloc(1, sizeof(*p));
+	uint64_t patience_ns = bdev_options()->step_timeout_ms * NSEC_PER_MSEC / 2;
+
+	raid_hold(raid);
+	*p = (struct parting){.slot = slot, .done = done, .timer = {.fire = takes_long}};
+	loop_timer_start(loop_self(), &p->timer, loop_now_ns(loop_self()) + patience_ns);
+	raid_member_leave(raid, (unsigned)(slot - raid->slots), RAID_SB_MISSING,
+	        (struct bdev_done){parted, p});
+}
+
 void raid_base_lost(struct bdev *bdev, unsigned index, struct bdev_done done)
 {
 	struct raid *raid = ((struct raid_priv *)bdev->priv)->raid;
@@ -322,7 +375,7 @@ void raid_base_lost(struct bdev *bdev, unsigned index, struct bdev_done done)
 		bool last = raid->slots[index].use == SLOT_IN && !raid_can_lose(raid, index);
 
 		raid->lost = raid->lost || (last && gone);
-		raid_member_leave(raid, index, RAID_SB_MISSING, done);
+		part(&raid->slots[index], done);
 		return;
 	}
 	raid->lost = true;

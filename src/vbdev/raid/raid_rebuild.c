@@ -217,7 +217,7 @@ static void save(struct raid_rebuild *rb)
 
 	if (rb->saving || rb->missed || !raid->bitmap || !raid->bitmap->regions)
 		return;
-	for (unsigned i = 0; i < WINDOWS && !PLANT(RAID_CHECKPOINT_AHEAD); i++) {
+	for (unsigned i = 0; i < WINDOWS; i++) {
 		if (rb->windows[i].busy)
 			block = min_u64(block, rb->windows[i].copy.offset_blocks);
 	}

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "vbdev/raid/raid_create.h"
+#include "vbdev/raid/raid_spare.h"
 
 /* ---- bdev_raid_create -------------------------------------------------------------------------
  */
@@ -440,6 +441,50 @@ static void process_handler(struct rpc_request *request, void *params)
 	rpc_reply_err(request, &err);
 }
 
+/* ---- spares -----------------------------------------------------------------------------------
+ */
+
+struct spare_params {
+	char *base_bdev;
+	char *raid_bdev;
+};
+
+static const struct param spare_table[] = {
+        {PARAM(struct spare_params, base_bdev, PARAM_STRING), .required = true,
+                .help = "the spare; one that is not there is waited for"},
+        {PARAM(struct spare_params, raid_bdev, PARAM_STRING),
+                .help = "the array that it is for; left out: any"},
+        {0},
+};
+
+static const struct param base_table[] = {
+        {PARAM(struct spare_params, base_bdev, PARAM_STRING), .required = true, .help = "a spare"},
+        {0},
+};
+
+static void add_spare_handler(struct rpc_request *request, void *params)
+{
+	const struct spare_params *p = params;
+
+	raid_spare_add(p->base_bdev, p->raid_bdev ? p->raid_bdev : "",
+	        (struct bdev_done){replied, request});
+}
+
+static void remove_spare_handler(struct rpc_request *request, void *params)
+{
+	const struct spare_params *p = params;
+	struct err err = ERR_NONE;
+
+	raid_spare_remove(p->base_bdev, &err);
+	rpc_reply_err(request, &err);
+}
+
+static void get_spares_handler(struct rpc_request *request, void *params)
+{
+	(void)params;
+	rpc_reply(request, raid_spares_describe());
+}
+
 /* ---- bdev_raid_set_options --------------------------------------------------------------------
  */
 
@@ -516,6 +561,16 @@ const struct rpc_method raid_methods[] = {
                 start_table, start_params, start_handler)},
         {METHOD("bdev_raid_process", "pause, resume or cancel a rebuild", "true", process_table,
                 process_params, process_handler)},
+        {METHOD("bdev_raid_add_spare", "keep a disk that takes the place of a lost member", "true",
+                spare_table, spare_params, add_spare_handler)},
+        {METHOD("bdev_raid_remove_spare", "give a spare back", "true", base_table, spare_params,
+                remove_spare_handler)},
+        {
+                .name = "bdev_raid_get_spares",
+                .summary = "list the spares of all arrays",
+                .result_help = "list of {base_bdev, present, raid_bdev}",
+                .handler = get_spares_handler,
+        },
         {METHOD("bdev_raid_set_options", "options of all arrays", "true", options_table,
                  options_params, options_handler),
                 .states = RPC_STARTUP | RPC_RUNTIME},

@@ -6,9 +6,10 @@
  * in between. What was acknowledged must be there, what was seen must stay, and at the end all
  * members hold the same.
  *
- *     RAID_SEEDS=A..B  runs these; RAID_PLANT=NAME with that defect; VERBOSE=1 prints the log
+ *     RAID_SEEDS=A..B  runs these; RAID_PLANT=NUMBER (plant.h) with that defect; VERBOSE=1 prints
+ * the log
  */
-#include "vbdev/raid/raid_world.h"
+#include "tests/lib/raid_world.h"
 
 /* ---- lives ------------------------------------------------------------------------------------
  */
@@ -66,6 +67,7 @@ static void spoil_sector(unsigned i)
 static void act(void)
 {
 	unsigned i = (unsigned)rng_below(&rng, oracle->disks);
+	bool stall = rng_one_in(&rng, 4);
 
 	switch (rng_below(&rng, 7)) {
 	case 0:
@@ -78,10 +80,21 @@ static void act(void)
 		if (!oracle->absent[i] && spare(i)) {
 			oracle->whole = false;
 			oracle->absent[i] = true;
+			/* Now and then the others are so slow to record it that the core has no
+			 * patience any more. */
+			for (unsigned k = 0; k < oracle->disks && stall; k++)
+				disk(k)->one_in[FAULT_STALL] = k == i ? 0 : 2;
 			call("bdev_aio_delete", NAMED, i);
+			for (unsigned k = 0; k < oracle->disks; k++)
+				disk(k)->one_in[FAULT_STALL] = 0;
 		}
 		break;
 	case 2:
+		/* Now and then another disk, with nothing on it. */
+		if (oracle->absent[i] && rng_one_in(&rng, 3)) {
+			sim_disk_zero(disk(i), 0, DISK_BYTES, false);
+			sim_disk_flush(disk(i), UINT32_MAX);
+		}
 		if (oracle->absent[i])
 			plug(i);
 		break;
@@ -227,7 +240,7 @@ static void live(unsigned life)
 	learning = true;
 	check_all();
 	learning = false;
-	oracle->orderly = oracle->must_start = oracle->power_cut = false;
+	oracle->orderly = oracle->must_start = false;
 	check_all();
 	for (unsigned i = 0; i < STEPS && life < LIVES; i++)
 		step();
@@ -278,6 +291,12 @@ static void flip(unsigned i, uint64_t offset)
 	poke(i, offset, &byte, 1);
 }
 
+static void power_cut(void)
+{
+	for (unsigned i = 0; i < BLOCKS; i++)
+		oracle->blocks[i].cut = true;
+}
+
 /* The reference assembles the array, which makes one seq more, writes some blocks, and dies before
  * all members have them. */
 static void somebody_else(void)
@@ -310,7 +329,7 @@ static void somebody_else(void)
 		for (size_t at = 0; at < BLOCK; at += sizeof(words))
 			poke(on, MIB(1) + i * (uint64_t)BLOCK + at, words, sizeof(words));
 	}
-	oracle->power_cut = true;
+	power_cut();
 }
 
 static void between(void)
@@ -379,7 +398,8 @@ static bool one_life(
 		return false;
 	}
 	if (WEXITSTATUS(status) == SIM_EXIT_CRASHED) {
-		oracle->power_cut = sim->power_was_cut;
+		if (sim->power_was_cut)
+			power_cut();
 		oracle->orderly = false;
 	}
 	return WEXITSTATUS(status) != SIM_EXIT_FAILED;
@@ -406,11 +426,14 @@ static bool all_equal(void)
 
 static bool one_seed(uint64_t seed, unsigned plant, unsigned *crashes)
 {
+	bool slow;
+
 	sim_world_reset(seed);
 	memset(oracle, 0, sizeof(*oracle));
 	rng = rng_stream(seed, 99);
 	oracle->disks = (unsigned)rng_range(&rng, 2, DISKS_MAX);
 	oracle->orderly = true;
+	slow = rng_one_in(&rng, 3);
 	for (unsigned i = 0; i < oracle->disks; i++) {
 		char path[16];
 		struct sim_file *f;
@@ -418,7 +441,7 @@ static bool one_seed(uint64_t seed, unsigned plant, unsigned *crashes)
 		snprintf(path, sizeof(path), "/sim/d%u", i);
 		f = sim_file_add(path, DISK_BYTES, false);
 		f->latency_min_ns = 10 * NSEC_PER_USEC;
-		f->latency_max_ns = 300 * NSEC_PER_USEC;
+		f->latency_max_ns = slow ? 20 * NSEC_PER_MSEC : 300 * NSEC_PER_USEC;
 	}
 	for (unsigned life = 0; life <= LIVES; life++) {
 		if (!one_life(seed, life, plant, live, life))
@@ -450,7 +473,7 @@ static void test_seeds(void **state)
 	if (given)
 		assert_int_equal(sscanf(given, "%lu..%lu", &first, &last), 2);
 	if (getenv("RAID_PLANT"))
-		plant = (unsigned)atoi(getenv("RAID_PLANT"));
+		plant = (unsigned)strtoul(getenv("RAID_PLANT"), NULL, 10);
 	for (uint64_t seed = first; seed <= last; seed++) {
 		if (!one_seed(seed, plant, &crashes))
 			fail_msg("seed %llu, life %u: %s: %s", (unsigned long long)seed,
