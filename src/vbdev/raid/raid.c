@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "vbdev/raid/raid_bitmap.h"
+#include "vbdev/raid/raid_check.h"
 #include "vbdev/raid/raid_spare.h"
 
 struct list raids = LIST_INIT(raids);
@@ -109,6 +110,19 @@ struct raid *raid_find_uuid(const uuid_t uuid)
 	list_for_each (raid, &raids, link) {
 		if (!uuid_is_null(uuid) && uuid_compare(raid->uuid, uuid) == 0)
 			return raid;
+	}
+	return NULL;
+}
+
+struct raid_slot *raid_slot_of(const struct bdev *member)
+{
+	struct raid *raid;
+
+	list_for_each (raid, &raids, link) {
+		for (unsigned i = 0; i < raid->num_slots; i++) {
+			if (raid->slots[i].bdev == member && raid->slots[i].use != SLOT_FREE)
+				return &raid->slots[i];
+		}
 	}
 	return NULL;
 }
@@ -492,6 +506,7 @@ static void destroy(struct bdev *bdev, struct bdev_done done)
 	if (raid->raid5)
 		raid5_sync_stop(raid);
 	raid_resync_stop(raid);
+	raid_check_stop(raid);
 	raid_settle(raid, (struct bdev_done){settled, ending});
 }
 

@@ -112,6 +112,13 @@ struct raid_rebuild;
 struct raid5;
 struct raid_bitmap;
 struct raid_resync;
+struct raid_check;
+
+/* What the last check has found. */
+struct raid_checked {
+	bool valid, stopped;
+	uint64_t different_blocks, repaired_blocks, unreadable_blocks;
+};
 
 struct raid {
 	struct list link;
@@ -142,6 +149,8 @@ struct raid {
 	struct raid5 *raid5;
 	struct raid_bitmap *bitmap; /* while it has a bdev, of levels that have one */
 	struct raid_resync *resync;
+	struct raid_check *check;
+	struct raid_checked checked;
 	struct loop_timer wait;     /* for members, before a degraded start */
 	struct bdev_done started;   /* who waits for the bdev */
 	struct list start_waiters;  /* the same, examinations */
@@ -199,6 +208,8 @@ extern struct list raids;
 struct raid *raid_new(const char *name, const struct raid_level *level, unsigned num_slots);
 struct raid *raid_find(const char *name);
 struct raid *raid_find_uuid(const uuid_t uuid);
+/* That a bdev is a member of; NULL: none. */
+struct raid_slot *raid_slot_of(const struct bdev *member);
 void raid_set_state(struct raid *raid, enum raid_state state);
 const char *raid_state_text(enum raid_state state);
 void raid_hold(struct raid *raid);

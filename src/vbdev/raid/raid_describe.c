@@ -3,6 +3,7 @@
  */
 #include "vbdev/raid/raid5.h"
 #include "vbdev/raid/raid_bitmap.h"
+#include "vbdev/raid/raid_check.h"
 
 static unsigned operational(const struct raid *raid)
 {
@@ -62,7 +63,8 @@ static json_t *describe_process(const struct raid *raid)
 
 json_t *raid_describe(const struct raid *raid, bool named)
 {
-	json_t *object = json_object(), *list = json_array(), *process = describe_process(raid);
+	json_t *object = json_object(), *list = json_array(), *process = describe_process(raid),
+	       *check;
 	char uuid[UUID_STR_LEN];
 	unsigned discovered = 0;
 
@@ -88,6 +90,9 @@ json_t *raid_describe(const struct raid *raid, bool named)
 	if (raid->bitmap)
 		json_object_set_new(
 		        object, "write_intent_bitmap", json_boolean(raid->bitmap->ext.bitmap));
+	check = raid_check_describe(raid);
+	if (check)
+		json_object_set_new(object, "check", check);
 	if (raid_resync_left(raid) > 0)
 		json_object_set_new(object, "resync_regions_left",
 		        json_integer((json_int_t)raid_resync_left(raid)));

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "vbdev/raid/raid_check.h"
 #include "vbdev/raid/raid_create.h"
 #include "vbdev/raid/raid_spare.h"
 
@@ -311,24 +312,11 @@ static void removed(void *arg, const struct err *err)
 		rpc_reply(arg, NULL);
 }
 
-static struct raid_slot *slot_of(const struct bdev *member)
-{
-	struct raid *raid;
-
-	list_for_each (raid, &raids, link) {
-		for (unsigned i = 0; i < raid->num_slots; i++) {
-			if (raid->slots[i].bdev == member && raid->slots[i].use != SLOT_FREE)
-				return &raid->slots[i];
-		}
-	}
-	return NULL;
-}
-
 static void remove_handler(struct rpc_request *request, void *params)
 {
 	const struct remove_params *p = params;
 	const struct bdev *member = bdev_find(p->name);
-	struct raid_slot *slot = member ? slot_of(member) : NULL;
+	struct raid_slot *slot = member ? raid_slot_of(member) : NULL;
 	struct raid *raid = slot ? slot->raid : NULL;
 	struct err err = ERR_NONE;
 	unsigned index = slot ? (unsigned)(slot - raid->slots) : 0;
@@ -409,6 +397,35 @@ static void start_handler(struct rpc_request *request, void *params)
 	}
 }
 
+/* ---- bdev_raid_check --------------------------------------------------------------------------
+ */
+
+struct check_params {
+	char *name;
+	bool repair;
+};
+
+static const struct param check_table[] = {
+        {PARAM(struct check_params, name, PARAM_STRING), .required = true, .help = "a mirror"},
+        {PARAM(struct check_params, repair, PARAM_BOOL),
+                .help = "write the first member's data where another one differs"},
+        {0},
+};
+
+static void check_handler(struct rpc_request *request, void *params)
+{
+	const struct check_params *p = params;
+	struct raid *raid = raid_find(p->name);
+	struct err err = ERR_NONE;
+
+	if (!raid) {
+		rpc_fail(request, -ENODEV, "raid bdev %s not found", p->name);
+		return;
+	}
+	raid_check_start(raid, p->repair, &err);
+	rpc_reply_err(request, &err);
+}
+
 /* ---- bdev_raid_process ------------------------------------------------------------------------
  */
 
@@ -423,7 +440,7 @@ static const struct param process_table[] = {
         {PARAM(struct process_params, name, PARAM_STRING), .required = true,
                 .help = "an array in which a member is being rebuilt"},
         {PARAM(struct process_params, action, PARAM_ENUM), .required = true, .values = actions,
-                .help = "cancel takes the member out again"},
+                .help = "cancel takes the member out again; a check just ends"},
         {0},
 };
 
@@ -437,7 +454,8 @@ static void process_handler(struct rpc_request *request, void *params)
 		rpc_fail(request, -ENODEV, "raid bdev %s not found", p->name);
 		return;
 	}
-	raid_rebuild_control(raid, (enum raid_process_action)p->action, &err);
+	if (p->action != RAID_CANCEL || !raid_check_stop(raid))
+		raid_rebuild_control(raid, (enum raid_process_action)p->action, &err);
 	rpc_reply_err(request, &err);
 }
 
@@ -559,6 +577,8 @@ const struct rpc_method raid_methods[] = {
                 remove_table, remove_params, remove_handler)},
         {METHOD("bdev_raid_start", "start an array without the members that are missing", "true",
                 start_table, start_params, start_handler)},
+        {METHOD("bdev_raid_check", "compare the members of a mirror, in the background", "true",
+                check_table, check_params, check_handler)},
         {METHOD("bdev_raid_process", "pause, resume or cancel a rebuild", "true", process_table,
                 process_params, process_handler)},
         {METHOD("bdev_raid_add_spare", "keep a disk that takes the place of a lost member", "true",

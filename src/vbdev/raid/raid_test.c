@@ -412,6 +412,55 @@ static void test_spares(void **state)
 	expect_all("R", 0, BLOCKS - RESERVED, 3);
 }
 
+static void check(bool repair, int64_t different, int64_t repaired)
+{
+	const json_t *found = NULL;
+	json_t *raid = NULL;
+
+	inproc_ok("bdev_raid_check", "{'name': 'R', 'repair': %s}", repair ? "true" : "false");
+	for (unsigned i = 0; i < 10000; i++) {
+		json_decref(raid);
+		raid = find_raid("online", "R");
+		found = json_object_get(raid, "check");
+		if (strcmp(json_string_value(json_object_get(found, "state")), "finished") == 0)
+			break;
+		usleep(1000);
+	}
+	assert_int_equal(json_integer_value(json_object_get(found, "different_blocks")), different);
+	assert_int_equal(json_integer_value(json_object_get(found, "repaired_blocks")), repaired);
+	json_decref(raid);
+}
+
+/* Somebody has written past the mirror. */
+static void test_check_and_repair(void **state)
+{
+	uint8_t block[3 * BLOCK] = {1, 2, 3};
+	struct disk *disk;
+
+	(void)state;
+	inproc_ok("bdev_raid_create",
+	        "{'name': 'R', 'raid_level': 'raid1', 'base_bdevs': ['m0', 'm1', 'm2']}");
+	write_all("R", 4);
+	check(false, 0, 0);
+	inproc_ok("bdev_raid_delete", "{'name': 'R'}");
+	disk = disk_open("m1", true);
+	assert_int_equal(disk_write(disk, 5000, 3, block), 0);
+	disk_close(disk);
+	disk = disk_open("m2", true);
+	assert_int_equal(disk_write(disk, 8191, 1, block), 0);
+	disk_close(disk);
+	inproc_ok("bdev_raid_create",
+	        "{'name': 'R', 'raid_level': 'raid1', 'base_bdevs': ['m0', 'm1', 'm2']}");
+	check(false, 4, 0);
+	check(true, 4, 4);
+	check(false, 0, 0);
+	expect_all("R", 0, BLOCKS, 4);
+	inproc_ok("bdev_raid_delete", "{'name': 'R'}");
+	inproc_ok("bdev_raid_create", "{'name': 'R', 'raid_level': 'concat', 'strip_size_kb': 64, "
+	                              "'base_bdevs': ['m0', 'm1']}");
+	inproc_error(-95, "nothing to compare", "bdev_raid_check", "{'name': 'R'}");
+}
+
 static void test_resize(void **state)
 {
 	json_t *entry;
@@ -482,6 +531,7 @@ int main(void)
 	                test_mirror_lives_on_and_is_rebuilt, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_rebuild_under_load, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_spares, setup, teardown),
+	        cmocka_unit_test_setup_teardown(test_check_and_repair, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_resize, setup, teardown),
 	};
 
