@@ -81,7 +81,6 @@
 	X(RAID_STALE_ACCEPTED, "a member that the superblock calls missing is taken as current")   \
 	X(RAID_DIVERGED_JOINED, "mirrors that went on without each other are put together")        \
 	X(RAID_LEAVE_NOT_STORED, "that a member has left is not recorded")                         \
-	X(RAID_ACK_UNRECORDED, "a write is answered before its member's failure is recorded")      \
 	X(RAID_FAILED_READ, "a member that has failed is still read")                              \
 	X(RAID_COPY_NOT_WRITTEN, "the second copy of the superblock is not written")               \
 	X(RAID_COPY_NOT_READ, "the second copy of the superblock is not looked at")                \

@@ -312,6 +312,17 @@ struct bio *bio_child_parent(const struct bio *child);
 uint64_t *bio_child_tag(struct bio *child);
 
 /*
+ * The same for parts that the layer gives to its own submit, where one request is several of the
+ * kind that it serves at once: begin_own reserves n, add_own submits one for a slice of the
+ * parent's data, bio_split_end ends. They enter past the gate and are not counted: the parent
+ * stands for them. They have the parent's op and flags, a frame of their own, and may split (not
+ * own again) and have a buffer.
+ */
+bool bio_split_begin_own(struct bio *parent, unsigned n, bio_fn again) must_check;
+void bio_split_add_own(
+        struct bio *parent, uint64_t offset_blocks, uint64_t num_blocks, uint64_t skip_bytes);
+
+/*
  * Attaches a buffer of at least bytes (<= BIO_BOUNCE_MAX_BYTES), aligned to 4096, to the layer's
  * frame; it is freed when the frame pops. Returns NULL after queueing the bio, to call again(bio)
  * when there is one. One buffer per frame: asked for again it returns the one that is there.

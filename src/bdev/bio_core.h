@@ -50,12 +50,14 @@ static inline struct bio *bio_queue_pop(struct bio_queue *q)
 
 /*
  * Children and bounce buffers of one loop, for one rank. The core's own needs at a rank are served
- * from a pool apart: it splits above the module of the same bdev. So whoever holds something of a
- * pool waits only for pools further down, and the lowest waits for nobody.
+ * from a pool apart: it splits above the module of the same bdev. So are the parts that a module
+ * gives to itself. So whoever holds something of a pool waits only for pools further down (CORE,
+ * OWN, MODULE, then the next rank's), and the lowest waits for nobody.
  */
 enum pool_user {
 	POOL_MODULE,
 	POOL_CORE,
+	POOL_OWN, /* of bio_split_begin_own: between the two */
 	POOL_USERS
 };
 

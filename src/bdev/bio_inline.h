@@ -28,6 +28,7 @@ enum bio_frame_flags {
 	FRAME_UNCOUNTED = 1 << 1,  /* of a child that the core made of a bio that counts */
 	FRAME_SPLIT = 1 << 2,      /* children are outstanding or being made */
 	FRAME_CORE_SPLIT = 1 << 3, /* they are of the core's pool */
+	FRAME_OWN_SPLIT = 1 << 4,  /* they are parts for the same bdev */
 };
 
 #if defined(BELLOWS_CHECK) && BELLOWS_CHECK

@@ -15,6 +15,7 @@
 
 #include "bdev/bdev.h"
 #include "rpc/rpc.h"
+#include "vbdev/raid/raid_ext.h"
 #include "vbdev/raid/raid_superblock.h"
 
 #define RAID_SLOTS_MAX RAID_SB_SLOTS_MAX
@@ -68,28 +69,47 @@ struct raid_io {
 	uint64_t unsynced; /* regions whose members may differ */
 	uint64_t offset_blocks[RAID_SLOTS_MAX];
 	uint64_t start_blocks[RAID_SLOTS_MAX + 1]; /* concat */
+	/* raid5f */
+	uint64_t all; /* a bit per slot */
+	uint64_t
+	        valid_rows; /* blocks of members, from the first on, whose parity may be believed */
+	uint64_t torn;      /* a write has failed half way, so some parity is wrong */
+	uint64_t *locks;    /* raid5_lock.c */
 };
+
+struct raid_copy;
 
 struct raid_level {
 	const char *name;
 	const char *short_name; /* also accepted; NULL: none */
 	uint32_t number;
 	unsigned members_min, members_max;
-	bool strips;    /* needs a strip size */
-	bool redundant; /* lives on without a member */
-	bool bitmap;    /* remembers what may differ, raid_bitmap.h */
+	bool strips;     /* needs a strip size */
+	bool redundant;  /* lives on without a member */
+	unsigned parity; /* redundant: so many members' worth is parity; 0: all have all data */
+	bool bitmap;     /* remembers what may differ, raid_bitmap.h */
 	void (*submit)(struct bio *bio);
+	/* Redundant: a request that raid_park has kept. */
+	void (*settle)(struct bio *bio);
+	/* Left out: nothing to do, or as a mirror does it. In this order in the bdev's life, all
+	 * with its members there; stop: no request is in flight any more. */
+	void (*prepare)(struct raid *raid, struct bdev_done done);
+	void (*begin)(struct raid *raid, struct bdev_done done);
+	void (*resized)(struct raid *raid);
+	void (*stop)(struct raid *raid, struct bdev_done done);
+	void (*copy)(struct raid_copy *copy);
 	/* Blocks of the array when its members have so many data blocks each (0: missing). */
 	uint64_t (*capacity)(const struct raid *raid, const uint64_t *data_blocks);
 	/* What an array of so many blocks uses of a member. */
 	uint64_t (*used)(const struct raid *raid, uint64_t array_blocks, unsigned slot);
 };
-extern const struct raid_level raid0_level, raid1_level, concat_level;
+extern const struct raid_level raid0_level, raid1_level, concat_level, raid5f_level;
 const struct raid_level *raid_level_by_number(uint32_t number);
 const struct raid_level *raid_level_by_name(const char *name);
 
 struct raid_store; /* raid_store.c */
 struct raid_rebuild;
+struct raid5;
 struct raid_bitmap;
 struct raid_resync;
 struct raid_check;
@@ -120,8 +140,13 @@ struct raid {
 	struct raid_slot *slots;
 	struct bdev *bdev;
 	struct raid_sb sb;
+	bool ext_kept; /* of parity: members have an extension, written before each superblock */
+	struct raid_ext ext; /* as it was written last, or is to be */
+	bool trust_parity;   /* the user has said so for this start */
+	bool given_up;       /* a write has failed half way: not started again by itself */
 	struct raid_store *store;
 	struct raid_rebuild *rebuild;
+	struct raid5 *raid5;
 	struct raid_bitmap *bitmap; /* while it has a bdev, of levels that have one */
 	struct raid_resync *resync;
 	struct raid_check *check;
@@ -152,6 +177,13 @@ struct raid_cure {
 	uint64_t offset_blocks, num_blocks;
 };
 
+/* Of raid5_lock.c: who waits for rows of a stripe. */
+struct raid5_loop {
+	struct loop_task *first, **end;
+	struct loop_task wake;
+	bool wake_sent;
+};
+
 struct raid_loop {
 	uint64_t reading_blocks[RAID1_SLOTS_MAX]; /* outstanding */
 	struct loop_task *parked;                 /* writes that wait for a record */
@@ -161,6 +193,7 @@ struct raid_loop {
 	struct loop_task admit;
 	bool admit_sent, refuse; /* atomic */
 	struct bdev *bdev;
+	struct raid5_loop raid5;
 	/* What could not be read; from this loop to the control loop. More than fit are left. */
 	struct raid_cure cures[RAID_CURES_MAX];
 	uint32_t cures_put, cures_taken;
@@ -175,6 +208,8 @@ extern struct list raids;
 struct raid *raid_new(const char *name, const struct raid_level *level, unsigned num_slots);
 struct raid *raid_find(const char *name);
 struct raid *raid_find_uuid(const uuid_t uuid);
+/* That a bdev is a member of; NULL: none. */
+struct raid_slot *raid_slot_of(const struct bdev *member);
 void raid_set_state(struct raid *raid, enum raid_state state);
 const char *raid_state_text(enum raid_state state);
 void raid_hold(struct raid *raid);
@@ -182,6 +217,15 @@ void raid_hold(struct raid *raid);
 void raid_unhold(struct raid *raid);
 /* Members that are there and have all data. */
 unsigned raid_present(const struct raid *raid);
+/* Of how many members it must have all data to be online. */
+unsigned raid_needed(const struct raid *raid);
+/* Of one that is online: whether the members that are read do without this one. */
+bool raid_can_lose(const struct raid *raid, unsigned slot);
+/* How many members' worth of data it has: for a mirror one. Redundant levels. */
+static inline unsigned raid_data_members(const struct raid *raid)
+{
+	return raid->level->parity ? raid->num_slots - raid->level->parity : 1;
+}
 /* Members that it needs to be complete. */
 unsigned raid_expected(const struct raid *raid);
 /* "'a', 'b'": those that are missing. */
@@ -269,7 +313,7 @@ void raid_store_free(struct raid *raid);
 
 /* Data loops: a request has failed there. */
 void raid_suspect(struct raid *raid, unsigned slot);
-/* The same: it could not be read, but another member has it. */
+/* The same: these blocks of its data could not be read, but others have them. */
 void raid_cure_later(struct raid *raid, unsigned slot, uint64_t offset_blocks, uint64_t num_blocks);
 void raid_suspects_init(struct raid *raid);
 /* There is something for the control loop to look at. */
@@ -299,9 +343,9 @@ void raid_bdev_unhold(struct raid *raid);
  */
 struct raid_copy {
 	struct raid *raid;
-	unsigned slot; /* RAID_SLOTS_MAX: to all others that have all data */
-	uint64_t offset_blocks, num_blocks;
-	void *buf;
+	unsigned slot;                      /* RAID_SLOTS_MAX: to all others that have all data */
+	uint64_t offset_blocks, num_blocks; /* of the member's data */
+	void *buf;                          /* for so many blocks of each member that has data */
 	void (*done)(struct raid_copy *copy);
 	/* out */
 	int status;
@@ -315,7 +359,7 @@ struct raid_copy {
 	bool started;
 };
 void raid_copy_start(struct raid_copy *copy);
-/* Reads failed on a member: write it again from another one. */
+/* Reads of these blocks of its data failed on a member: write it again from the others. */
 void raid_cure(struct raid *raid, unsigned slot, uint64_t offset_blocks, uint64_t num_blocks);
 
 /* ---- raid_rebuild.c ---------------------------------------------------------------------------
@@ -345,6 +389,15 @@ enum raid_process_action {
 };
 int raid_rebuild_control(struct raid *raid, enum raid_process_action action, struct err *err);
 
+/* ---- raid5_state.c ---------------------------------------------------------------------------
+ */
+
+/* The extension as it goes with the superblock that is being stored, and where; 0: none. */
+uint64_t raid5_ext(struct raid *raid, void *bytes);
+/* Takes all parity for valid, as the user wants it: of an array that is online without a member. */
+int raid5_trust(struct raid *raid, struct err *err);
+/* Whether a member can be made up from the others everywhere. */
+int raid5_check_complete(const struct raid *raid, struct err *err);
 /* ---- raid_bitmap.c, raid_bitmap_load.c: what may differ between members -----------------------
  */
 
@@ -390,7 +443,18 @@ void raid_resized(struct bdev *bdev, uint64_t old_blocks);
 void raid_submit(struct bio *bio);
 /* To every member, in rounds of BIO_SPLIT_MAX: for operations without a range. */
 void raid_submit_all(struct bio *bio);
-void raid1_release(struct loop_task *task);
+/* A walk over a request's data. */
+struct raid_walk {
+	const struct iovec *iov, *end;
+	size_t skip;
+};
+struct raid_walk raid_walk_of(const struct bio *bio);
+/* The next piece of at most bytes. */
+struct iovec raid_walk_next(struct raid_walk *walk, size_t bytes);
+/* Keeps a request whose members have ended until nothing is unsettled any more; then the level's
+ * settle gets it. */
+void raid_park(struct bio *bio);
+void raid_release(struct loop_task *task);
 static inline struct raid_io *raid_io_of(const struct bdev *bdev)
 {
 	return &((struct raid_priv *)bdev->priv)->raid->io;

@@ -96,40 +96,16 @@ static void settle(struct bio *bio)
 	bio_complete(bio, have ? 0 : bio->status ? bio->status : -EIO);
 }
 
-static void park(struct bio *bio)
-{
-	struct raid_loop *state = bdev_loop_state(bio_bdev(bio), bio->loop);
-
-	bio->task.next = state->parked;
-	state->parked = &bio->task;
-}
-
-void raid1_release(struct loop_task *task)
-{
-	struct raid_loop *state = container_of(task, struct raid_loop, release);
-	const struct raid_io *io = raid_io_of(state->bdev);
-	struct loop_task *next;
-
-	__atomic_store_n(&state->release_sent, false, __ATOMIC_SEQ_CST);
-	if (load(&io->unsettled) != 0)
-		return; /* there will be another message */
-	for (struct loop_task *at = state->parked; at; at = next) {
-		next = at->next;
-		settle(container_of(at, struct bio, task));
-	}
-	state->parked = NULL;
-}
-
 static void write_done(struct bio *bio)
 {
 	struct raid_io *io = raid_io_of(bio_bdev(bio));
 
-	bool unsettled = load(&io->unsettled) != 0 && !PLANT(RAID_ACK_UNRECORDED);
+	bool unsettled = load(&io->unsettled) != 0;
 
 	if (likely(bio->status == 0 && !unsettled))
 		bio_complete(bio, 0);
 	else if (unsettled)
-		park(bio);
+		raid_park(bio);
 	else if (bio->status == -EOPNOTSUPP)
 		bio_complete(bio, bio->status);
 	else
@@ -216,6 +192,7 @@ const struct raid_level raid1_level = {
         .redundant = true,
         .bitmap = true,
         .submit = raid1_submit,
+        .settle = settle,
         .capacity = capacity,
         .used = used,
 };

@@ -119,6 +119,7 @@ static void start_done(void *arg, struct bdev *bdev, const struct err *err)
 	        raid_present(raid), raid->num_slots);
 	raid_problem(raid, "wait", NULL, NULL);
 	raid_problem(raid, "start", NULL, NULL);
+	raid_problem(raid, "given up", NULL, NULL);
 	if (raid_present(raid) < raid->num_slots) {
 		char missing[200];
 
@@ -168,6 +169,7 @@ void raid_start(struct raid *raid)
 	};
 
 	loop_timer_stop(loop_self(), &raid->wait);
+	raid->given_up = false;
 	raid_set_state(raid, RAID_STARTING);
 	raid_hold(raid);
 	if (raid->superblock && uuid_is_null(raid->uuid)) {
@@ -216,20 +218,21 @@ static void say_that_it_waits(struct raid *raid)
 void raid_consider(struct raid *raid)
 {
 	struct loop *loop = loop_self();
-	unsigned present = raid_present(raid);
+	unsigned present = raid_present(raid), needed = raid_needed(raid);
 
-	if ((raid->state != RAID_CONFIGURING && raid->state != RAID_OFFLINE) || raid->creating)
+	if ((raid->state != RAID_CONFIGURING && raid->state != RAID_OFFLINE) || raid->creating ||
+	        raid->given_up)
 		return;
 	if (present == 0) {
 		loop_timer_stop(loop, &raid->wait);
 		return;
 	}
-	if (present >= raid_expected(raid) || (raid->degraded_start && raid->level->redundant)) {
+	if (present >= needed && (present >= raid_expected(raid) || raid->degraded_start)) {
 		raid_start(raid);
 		return;
 	}
 	say_that_it_waits(raid);
-	if (!raid->sb_valid || !raid->level->redundant || raid_options.wait_s == RAID_WAIT_NEVER ||
+	if (!raid->sb_valid || present < needed || raid_options.wait_s == RAID_WAIT_NEVER ||
 	        loop_timer_active(&raid->wait))
 		return;
 	raid->wait.fire = wait_over;

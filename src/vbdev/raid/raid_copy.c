@@ -111,6 +111,10 @@ void raid_copy_start(struct raid_copy *copy)
 {
 	struct raid *raid = copy->raid;
 
+	if (raid->level->copy) {
+		raid->level->copy(copy);
+		return;
+	}
 	raid_bdev_hold(raid);
 	copy->status = 0;
 	copy->target_failed = copy->started = false;
@@ -134,7 +138,9 @@ static void cured(struct raid_copy *copy)
 	if (copy->target_failed && slot->use == SLOT_IN) {
 		log_error("raid", "'%s': '%s' can't read block %llu, and can't be written there",
 		        raid->name, slot->name, (unsigned long long)copy->offset_blocks);
-		raid_suspect(raid, copy->slot);
+		/* Its errors are the clients' where the array can't be without it. */
+		if (raid_present(raid) > raid_needed(raid))
+			raid_suspect(raid, copy->slot);
 	} else if (copy->status == 0) {
 		log_notice("raid", "'%s': %llu blocks at %llu of '%s' written again from a mirror",
 		        raid->name, (unsigned long long)copy->num_blocks,
@@ -150,7 +156,8 @@ static void cured(struct raid_copy *copy)
 
 void raid_cure(struct raid *raid, unsigned slot, uint64_t offset_blocks, uint64_t num_blocks)
 {
-	uint64_t max_blocks = CURE_MAX_BYTES / raid->block_bytes;
+	uint64_t row_bytes = (uint64_t)raid->block_bytes * raid_data_members(raid);
+	uint64_t max_blocks = max_u64(CURE_MAX_BYTES / row_bytes, 1);
 
 	while (num_blocks > 0 && raid->slots[slot].use == SLOT_IN &&
 	        raid->bdev->state == BDEV_ONLINE) {
@@ -162,7 +169,7 @@ void raid_cure(struct raid *raid, unsigned slot, uint64_t offset_blocks, uint64_
 		copy->offset_blocks = offset_blocks;
 		copy->num_blocks = n;
 		copy->done = cured;
-		copy->buf = try_alloc_aligned(4096, align_up_u64(n * raid->block_bytes, 4096));
+		copy->buf = try_alloc_aligned(4096, align_up_u64(n * row_bytes, 4096));
 		if (!copy->buf) {
 			free(copy);
 			return;

@@ -11,6 +11,8 @@
 #define EXT_VERSION 1
 #define EXT_CRC_OFFSET 12
 #define FLAG_BITMAP 1U
+#define FLAG_PARITY 2U
+#define FLAG_CLEAN 4U
 #define PAGE_MAGIC 0x57425842U /* "BXBW" */
 #define PAGE_CRC_OFFSET 4
 
@@ -45,6 +47,8 @@ bool raid_ext_parse(const void *bytes, struct raid_ext *out)
 	out->since_seq = cursor_le64(&c);
 	flags = cursor_le32(&c);
 	out->bitmap = flags & FLAG_BITMAP;
+	out->parity = flags & FLAG_PARITY;
+	out->clean = flags & FLAG_CLEAN;
 	out->region_blocks_shift = cursor_le32(&c);
 	out->num_regions = cursor_le64(&c);
 	cursor_copy(&c, out->returns, sizeof(out->returns));
@@ -52,6 +56,7 @@ bool raid_ext_parse(const void *bytes, struct raid_ext *out)
 	cursor_skip(&c, 7);
 	out->checkpoint_blocks = cursor_le64(&c);
 	cursor_copy(&c, out->checkpoint_uuid, sizeof(out->checkpoint_uuid));
+	out->valid_blocks = cursor_le64(&c);
 	return cursor_ok(&c) &&
 	       (!out->bitmap || (out->num_regions > 0 && out->region_blocks_shift < 48 &&
 	                                out->num_regions <= RAID_PAGES_MAX * RAID_PAGE_REGIONS));
@@ -69,7 +74,8 @@ void raid_ext_encode(const struct raid_ext *ext, void *bytes)
 	writer_copy(&w, ext->array, sizeof(ext->array));
 	writer_le64(&w, ext->seq);
 	writer_le64(&w, ext->since_seq);
-	writer_le32(&w, ext->bitmap ? FLAG_BITMAP : 0);
+	writer_le32(&w, (ext->bitmap ? FLAG_BITMAP : 0) | (ext->parity ? FLAG_PARITY : 0) |
+	                        (ext->clean ? FLAG_CLEAN : 0));
 	writer_le32(&w, ext->region_blocks_shift);
 	writer_le64(&w, ext->num_regions);
 	writer_copy(&w, ext->returns, sizeof(ext->returns));
@@ -77,6 +83,7 @@ void raid_ext_encode(const struct raid_ext *ext, void *bytes)
 	writer_zero(&w, 7);
 	writer_le64(&w, ext->checkpoint_blocks);
 	writer_copy(&w, ext->checkpoint_uuid, sizeof(ext->checkpoint_uuid));
+	writer_le64(&w, ext->valid_blocks);
 	BELLOWS_ASSERT(!w.bad);
 	w = writer_of((uint8_t *)bytes + EXT_CRC_OFFSET, 4);
 	writer_le32(&w, checksum(bytes, EXT_CRC_OFFSET));

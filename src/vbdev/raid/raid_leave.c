@@ -155,7 +155,7 @@ static bool stop_using(struct raid *raid, unsigned index)
 	struct raid_io *io = &raid->io;
 	uint64_t bit = 1ULL << index;
 
-	if (!raid->level->redundant || (slot->use == SLOT_IN && (io->readable & ~bit) == 0))
+	if (!raid->level->redundant || (slot->use == SLOT_IN && !raid_can_lose(raid, index)))
 		return false;
 	__atomic_fetch_or(&io->unsettled, bit, __ATOMIC_SEQ_CST);
 	if (!PLANT(RAID_FAILED_READ))
@@ -217,6 +217,23 @@ static void stored(void *arg, const struct err *err)
 	raid_bdev_unhold(raid);
 }
 
+/*
+ * Parity can't make up for another one, and of what was being written it is half new: nobody may
+ * read that. When the array starts again, it is known that it was not stopped in order.
+ */
+static void give_up(struct raid *raid)
+{
+	raid->given_up = true;
+	__atomic_store_n(&raid->io.torn, 1, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&raid->io.readable, 0, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&raid->io.writable, 0, __ATOMIC_SEQ_CST);
+	raid->lost = true;
+	if (raid->bdev)
+		bdev_gone(raid->bdev, "more members have failed than parity makes up for");
+	raid_problem(raid, "given up", "more members have failed than parity makes up for",
+	        "bring the members back, then start it with bdev_raid_start");
+}
+
 void raid_member_leave(
         struct raid *raid, unsigned index, enum raid_sb_slot_state record, struct bdev_done done)
 {
@@ -230,6 +247,8 @@ void raid_member_leave(
 		return;
 	}
 	if (first && !stop_using(raid, index)) {
+		if (raid->level->parity)
+			give_up(raid);
 		err_set(&err, -EIO, "%s '%s' can't be without its member '%s'", raid->level->name,
 		        raid->name, slot->name);
 		bdev_done_call(done, &err);
@@ -264,7 +283,7 @@ bool raid_member_failed_in_store(struct raid *raid, unsigned index)
 		return true;
 	/* Before it is online nobody has to wait; the slots are all that counts. */
 	if (raid->state != RAID_ONLINE) {
-		if (!raid->level->redundant || raid_present(raid) <= 1)
+		if (!raid->level->redundant || raid_present(raid) <= raid_needed(raid))
 			return false;
 		__atomic_fetch_and(&raid->io.readable, ~(1ULL << index), __ATOMIC_SEQ_CST);
 		__atomic_fetch_and(&raid->io.writable, ~(1ULL << index), __ATOMIC_SEQ_CST);
@@ -353,8 +372,7 @@ void raid_base_lost(struct bdev *bdev, unsigned index, struct bdev_done done)
 
 	if (raid->level->redundant) {
 		bool gone = bdev->bases[index]->state != BDEV_ONLINE;
-		bool last = raid->slots[index].use == SLOT_IN &&
-		            !(raid->io.readable & ~(1ULL << index));
+		bool last = raid->slots[index].use == SLOT_IN && !raid_can_lose(raid, index);
 
 		raid->lost = raid->lost || (last && gone);
 		part(&raid->slots[index], done);

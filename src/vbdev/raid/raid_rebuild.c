@@ -35,8 +35,8 @@ struct raid_rebuild {
 	bool paused;
 	bool flushing;
 	char why[ERR_TEXT_MAX];
-	uint64_t *missed; /* regions that it lacks; NULL: it lacks everything */
-	uint64_t next_block, copied_blocks;
+	uint64_t *missed;                   /* regions that it lacks; NULL: it lacks everything */
+	uint64_t next_block, copied_blocks; /* of the member */
 	uint64_t lacking_blocks;
 	bool cancelled;
 	bool saving; /* a checkpoint */
@@ -121,6 +121,9 @@ static void recorded(void *arg, const struct err *err)
 		bdev_event_raise("raid_rebuild_finished", raid->name,
 		        json_pack("{s:s, s:I}", "target", slot->name, "ms", (json_int_t)ms));
 		raid_problem(raid, "rebuild", NULL, NULL);
+		/* Parity of new stripes has waited for it. */
+		if (raid->level->parity)
+			bdev_geometry_changed(raid->bdev, NULL, NULL);
 		if (raid_present(raid) == raid->num_slots)
 			raid_problem(raid, "degraded", NULL, NULL);
 	}
@@ -250,7 +253,7 @@ static void window_done(struct raid_copy *copy)
 static bool start_window(struct raid_rebuild *rb, uint64_t num_blocks)
 {
 	uint32_t block_bytes = rb->raid->block_bytes;
-	uint64_t bytes = num_blocks * block_bytes;
+	uint64_t bytes = num_blocks * block_bytes * raid_data_members(rb->raid);
 	struct window *w = rb->windows;
 
 	while (w->busy)
@@ -276,12 +279,22 @@ static bool start_window(struct raid_rebuild *rb, uint64_t num_blocks)
 	return true;
 }
 
+/* Of each member. Whole strips where it holds one. */
+static uint64_t window_blocks(const struct raid *raid)
+{
+	uint64_t blocks =
+	        raid_options.window_kb * KIB(1) / raid->block_bytes / raid_data_members(raid);
+	uint64_t strip = 1ULL << raid->io.strip_shift;
+
+	return max_u64(blocks > strip ? blocks & ~(strip - 1) : blocks, 1);
+}
+
 /* As many windows as may be; each takes its share of the allowed bandwidth. */
 static void start_windows(struct raid_rebuild *rb, uint64_t total)
 {
 	struct raid *raid = rb->raid;
 	uint64_t now_ns = loop_now_ns(loop_self());
-	uint64_t window = max_u64(raid_options.window_kb * KIB(1) / raid->block_bytes, 1);
+	uint64_t window = window_blocks(raid);
 	uint64_t limit_bytes = raid_options.bandwidth_mb * MIB(1);
 
 	while (rb->busy < WINDOWS && rb->next_block < total) {
@@ -304,15 +317,15 @@ static void start_windows(struct raid_rebuild *rb, uint64_t total)
 			return;
 		}
 		if (limit_bytes)
-			rb->next_due_ns =
-			        now_ns + n * raid->block_bytes * NSEC_PER_SEC / limit_bytes;
+			rb->next_due_ns = now_ns + n * raid_data_members(raid) * raid->block_bytes *
+			                                   NSEC_PER_SEC / limit_bytes;
 	}
 }
 
 static void step(struct raid_rebuild *rb)
 {
 	struct raid *raid = rb->raid;
-	uint64_t total = raid->bdev->geometry.num_blocks;
+	uint64_t total = raid->level->used(raid, raid->bdev->geometry.num_blocks, rb->slot);
 
 	if (rb->flushing || (rb->stopping && (rb->busy > 0 || rb->saving)))
 		return;
@@ -469,9 +482,9 @@ bool raid_rebuild_progress(const struct raid *raid, struct raid_progress *out)
 		return false;
 	until_ns = rb->paused ? rb->pause_begun_ns : loop_now_ns(loop_self());
 	ns = until_ns - rb->begun_ns - rb->paused_ns;
-	bytes = rb->copied_blocks * raid->block_bytes;
+	bytes = rb->copied_blocks * raid_data_members(raid) * raid->block_bytes;
 	*out = (struct raid_progress){.slot = rb->slot,
-	        .blocks = rb->copied_blocks,
+	        .blocks = rb->copied_blocks * raid_data_members(raid),
 	        .total_blocks = rb->missed ? rb->lacking_blocks : raid->bdev->geometry.num_blocks,
 	        .paused = rb->paused};
 	out->bytes_per_s = ns ? (uint64_t)((double)bytes * (double)NSEC_PER_SEC / (double)ns) : 0;
@@ -506,9 +519,14 @@ void raid_join(
         struct raid *raid, unsigned index, struct bdev *bdev, uint64_t seq, struct bdev_done done)
 {
 	struct raid_slot *slot = &raid->slots[index];
-	uint64_t blocks = raid->bdev->geometry.num_blocks;
+	uint64_t blocks = raid->level->used(raid, raid->bdev->geometry.num_blocks, index);
 	struct err err = ERR_NONE;
 	struct joining *j;
+
+	if (raid->level->parity && raid5_check_complete(raid, &err) != 0) {
+		bdev_done_call(done, &err);
+		return;
+	}
 
 	/* The place of the data is kept where the superblock has it for this very disk. */
 	if (!raid->sb_valid || uuid_compare(raid->sb.slots[index].uuid, bdev->uuid) != 0)

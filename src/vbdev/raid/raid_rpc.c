@@ -312,25 +312,13 @@ static void removed(void *arg, const struct err *err)
 		rpc_reply(arg, NULL);
 }
 
-static struct raid_slot *slot_of(const struct bdev *member)
-{
-	struct raid *raid;
-
-	list_for_each (raid, &raids, link) {
-		for (unsigned i = 0; i < raid->num_slots; i++) {
-			if (raid->slots[i].bdev == member && raid->slots[i].use != SLOT_FREE)
-				return &raid->slots[i];
-		}
-	}
-	return NULL;
-}
-
 static void remove_handler(struct rpc_request *request, void *params)
 {
 	const struct remove_params *p = params;
 	const struct bdev *member = bdev_find(p->name);
-	struct raid_slot *slot = member ? slot_of(member) : NULL;
+	struct raid_slot *slot = member ? raid_slot_of(member) : NULL;
 	struct raid *raid = slot ? slot->raid : NULL;
+	struct err err = ERR_NONE;
 	unsigned index = slot ? (unsigned)(slot - raid->slots) : 0;
 
 	if (!slot) {
@@ -345,7 +333,11 @@ static void remove_handler(struct rpc_request *request, void *params)
 		rpc_fail(request, -EBUSY,
 		        "Failed to remove base bdev from raid bdev: '%s' is starting or stopping",
 		        raid->name);
-	} else if (raid->level->redundant && (raid->io.readable & ~(1ULL << index))) {
+	} else if (raid->level->parity && slot->use == SLOT_IN &&
+	           raid5_check_complete(raid, &err) != 0) {
+		rpc_fail(request, err.code, "Failed to remove base bdev from raid bdev: %s",
+		        err.text);
+	} else if (raid_can_lose(raid, index)) {
 		bdev_base_detach(raid->bdev, index, (struct bdev_done){removed, request});
 	} else {
 		slot->use = SLOT_FREE;
@@ -359,20 +351,34 @@ static void remove_handler(struct rpc_request *request, void *params)
 /* ---- bdev_raid_start --------------------------------------------------------------------------
  */
 
+struct start_params {
+	char *name;
+	bool trust_parity;
+};
+
 static const struct param start_table[] = {
-        {PARAM(struct remove_params, name, PARAM_STRING), .required = true,
+        {PARAM(struct start_params, name, PARAM_STRING), .required = true,
                 .help = "an array that waits for members that it can do without"},
+        {PARAM(struct start_params, trust_parity, PARAM_BOOL),
+                .help = "raid5f: make up the missing member from parity that may be wrong where "
+                        "writes were under way when the array stopped"},
         {0},
 };
 
 static void start_handler(struct rpc_request *request, void *params)
 {
-	const struct remove_params *p = params;
+	const struct start_params *p = params;
 	struct raid *raid = raid_find(p->name);
+	struct err err = ERR_NONE;
 	char missing[200];
 
 	if (!raid) {
 		rpc_fail(request, -ENODEV, "raid bdev %s not found", p->name);
+		return;
+	}
+	if (p->trust_parity && raid->state == RAID_ONLINE) {
+		raid5_trust(raid, &err);
+		rpc_reply_err(request, &err);
 		return;
 	}
 	raid_missing_text(raid, missing, sizeof(missing));
@@ -380,12 +386,12 @@ static void start_handler(struct rpc_request *request, void *params)
 	        raid->started.fn)
 		rpc_fail(
 		        request, -EALREADY, "'%s' is %s", raid->name, raid_state_text(raid->state));
-	else if (raid_present(raid) == 0 ||
-	         (!raid->level->redundant && raid_present(raid) < raid->num_slots))
+	else if (raid_present(raid) == 0 || raid_present(raid) < raid_needed(raid))
 		rpc_fail(request, -ENODEV, "%s '%s' can't be without %s", raid->level->name,
 		        raid->name, missing);
 	else {
 		raid->degraded_start = true;
+		raid->trust_parity = p->trust_parity;
 		raid->started = (struct bdev_done){replied, request};
 		raid_start(raid);
 	}
@@ -570,7 +576,7 @@ const struct rpc_method raid_methods[] = {
         {METHOD("bdev_raid_remove_base_bdev", "take a member out of its array", "true",
                 remove_table, remove_params, remove_handler)},
         {METHOD("bdev_raid_start", "start an array without the members that are missing", "true",
-                start_table, remove_params, start_handler)},
+                start_table, start_params, start_handler)},
         {METHOD("bdev_raid_check", "compare the members of a mirror, in the background", "true",
                 check_table, check_params, check_handler)},
         {METHOD("bdev_raid_process", "pause, resume or cancel a rebuild", "true", process_table,

@@ -11,9 +11,10 @@
 
 static json_t *setup(struct sim_setup *s)
 {
-	static const char *const levels[] = {"raid0", "concat", "raid1"};
+	static const char *const levels[] = {"raid0", "concat", "raid1", "raid5f"};
 	uint64_t strip_blocks = STRIP_KB * 1024 / s->block_bytes;
-	unsigned level = (unsigned)rng_below(s->rng, s->num_bases > 1 && !run->faulty ? 3 : 2);
+	unsigned redundant = run->faulty || s->num_bases < 2 ? 0 : s->num_bases < 3 ? 1 : 2;
+	unsigned level = (unsigned)rng_below(s->rng, 2 + redundant);
 	json_t *bases = json_array(), *starts = json_array(), *params;
 
 	for (unsigned i = 0; i < s->num_bases; i++) {
@@ -30,7 +31,7 @@ static json_t *setup(struct sim_setup *s)
 	}
 	params = json_pack("{s:s, s:s, s:o}", "name", s->name, "raid_level", levels[level],
 	        "base_bdevs", bases);
-	if (level < 2)
+	if (level != 2)
 		json_object_set_new(params, "strip_size_kb", json_integer(STRIP_KB));
 	if (level == 1 && s->num_bases > 1) /* the same in every life */
 		json_object_set(params, "base_data_blocks", starts);
@@ -55,6 +56,8 @@ static uint64_t expected_blocks(const struct bdev *bdev)
 		return least;
 	if (raid->level == &raid0_level)
 		return least / strip_blocks * strip_blocks * bdev->num_bases;
+	if (raid->level == &raid5f_level)
+		return least / strip_blocks * strip_blocks * (bdev->num_bases - 1);
 	return raid->io.start_blocks[bdev->num_bases - 1] + last / strip_blocks * strip_blocks;
 }
 

@@ -21,9 +21,10 @@ struct store_write {
 	struct raid *raid;
 	unsigned slot;
 	enum store_step {
+		STORE_PARITY, /* the extension of a level with parity, which goes before */
 		STORE_SECOND,
 		STORE_FIRST,
-		STORE_EXT,
+		STORE_EXT, /* that of a bitmap, which goes behind */
 		STORE_DONE
 	} step;
 	bool failed;
@@ -157,7 +158,7 @@ static void written(void *arg, const struct err *err)
 		pass_done(raid);
 }
 
-/* The second copy, the first, and what goes with them. */
+/* The second copy, the first, and what goes before or behind them. */
 static void write_step(struct store_write *w)
 {
 	struct raid *raid = w->raid;
@@ -165,7 +166,10 @@ static void write_step(struct store_write *w)
 	struct bdev *bdev = raid->slots[w->slot].bdev;
 	uint32_t block_bytes = raid->block_bytes;
 	struct bdev_done done = {written, w};
+	bool ext = s->ext_at && (w->step == STORE_PARITY) == (raid->level->parity > 0);
 
+	if (w->step == STORE_PARITY && !ext)
+		w->step = STORE_SECOND;
 	if (w->step == STORE_SECOND &&
 	        (block_bytes > RAID_SB_COPY_BLOCK_MAX_BYTES || PLANT(RAID_COPY_NOT_WRITTEN)))
 		w->step = STORE_FIRST;
@@ -174,7 +178,7 @@ static void write_step(struct store_write *w)
 		        bdev, RAID_SB_COPY_BYTES_OFFSET / block_bytes, s->blocks, s->buf, done);
 	else if (w->step == STORE_FIRST)
 		bdev_write_meta(bdev, 0, s->blocks, s->buf, done);
-	else if (s->ext_at)
+	else if (ext)
 		bdev_write_meta(bdev, s->ext_at / block_bytes,
 		        max_u64(RAID_EXT_BYTES / block_bytes, 1), s->ext, done);
 	else
@@ -199,7 +203,7 @@ static void pass(struct raid *raid)
 	s->ext = try_alloc_aligned(4096, max_u64(RAID_EXT_BYTES, block_bytes));
 	BELLOWS_ASSERT(s->ext);
 	memset(s->ext, 0, max_u64(RAID_EXT_BYTES, block_bytes));
-	s->ext_at = raid_bitmap_ext(raid, s->ext);
+	s->ext_at = raid->level->parity ? raid5_ext(raid, s->ext) : raid_bitmap_ext(raid, s->ext);
 	s->written = 0;
 	s->pending = 1;
 	for (unsigned i = 0; i < raid->num_slots; i++) {

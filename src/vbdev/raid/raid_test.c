@@ -142,9 +142,8 @@ static void test_refusals(void **state)
 #define create(text) "bdev_raid_create", "{'name': 'R', " text "}"
 	inproc_error(-32700, "'raid_level' must be one of",
 	        create("'raid_level': 'raid9', 'base_bdevs': ['m0', 'm1']"));
-	inproc_error(-EINVAL, "not supported yet",
-	        create("'raid_level': 'raid5f', 'strip_size_kb': 4, 'base_bdevs': ['m0', 'm1', "
-	               "'m2']"));
+	inproc_error(-EINVAL, "3 to 64",
+	        create("'raid_level': 'raid5f', 'strip_size_kb': 4, 'base_bdevs': ['m0', 'm1']"));
 	inproc_error(-EINVAL, "strip_size_kb",
 	        create("'raid_level': 'raid0', 'base_bdevs': ['m0', 'm1']"));
 	inproc_error(-EINVAL, "power of two",

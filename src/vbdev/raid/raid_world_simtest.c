@@ -51,8 +51,14 @@ static void fail_writes(unsigned i)
 		return;
 	oracle->whole = false;
 	f->one_in[rng_one_in(&rng, 2) ? FAULT_WRITE_ERROR : FAULT_FLUSH_ERROR] = 2;
+	for (unsigned n = 0; n < 3; n++)
+		start(BIO_WRITE, (unsigned)rng_below(&rng, BLOCKS - 1), 1, true);
+	/* Also in the very moment between the failure and its record. */
+	if (rng_one_in(&rng, 3) && sim->crash_at)
+		sim->crash_at = sim->persist_points + rng_range(&rng, 1, 6);
 	let_pass(rng_below(&rng, 5) * NSEC_PER_MSEC);
 	f->one_in[FAULT_WRITE_ERROR] = f->one_in[FAULT_FLUSH_ERROR] = 0;
+	let_pass(NSEC_PER_SEC); /* so that the next one meets an array that knows */
 }
 
 static void spoil_sector(unsigned i)
@@ -385,6 +391,8 @@ static bool one_life(
 		bellows_plant = plant;
 #endif
 		(void)plant;
+		for (int s = 1; s < NSIG; s++) /* cmocka would go on in this process */
+			signal(s, SIG_DFL);
 		alarm(60);
 		fn(arg);
 	}
@@ -402,7 +410,7 @@ static bool one_life(
 			power_cut();
 		oracle->orderly = false;
 	}
-	return WEXITSTATUS(status) != SIM_EXIT_FAILED;
+	return WEXITSTATUS(status) == SIM_EXIT_DONE || WEXITSTATUS(status) == SIM_EXIT_CRASHED;
 }
 
 static bool all_equal(void)
