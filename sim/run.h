@@ -294,7 +294,8 @@ enum model_kept stack_kept(const struct bdev *bdev);
 bool stack_fails(const struct bdev *bdev);
 bool stack_faulty(const struct bdev *bdev);
 bool stack_repeatable(const struct bdev *bdev);
-bool stack_relaid(const struct bdev *bdev);
+/* It, or something that it stands on, has this claim. */
+bool stack_any_claims(const struct bdev *bdev, unsigned claim);
 /* Whether any disk of the run has failed so far. */
 bool sim_any_fault(void);
 bool stack_fresh(const struct bdev *bdev);

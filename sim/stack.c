@@ -137,6 +137,14 @@ static struct run_node *draw_backend(struct rng *rng)
 	              : NULL;
 }
 
+/* Those that can't keep the rules of zones refuse a zoned base. */
+static bool takes_zones(const struct sim_module *m, const struct bdev *base)
+{
+	const struct bdev_module *module = bdev_module_find(m->name);
+
+	return !base->geometry.zone_blocks || !module->submit || module->keeps_zones;
+}
+
 struct run_node *stack_draw_node(
         struct rng *rng, const struct bdev *base, const struct bdev *second)
 {
@@ -146,11 +154,13 @@ struct run_node *stack_draw_node(
 
 	if (!base)
 		return draw_backend(rng);
-	if (!module || module->bases_min > 1)
+	if (!module || module->bases_min > 1 || !takes_zones(module, base) ||
+	        (second && !takes_zones(module, second)))
 		return NULL;
 	/* A label would not be found again where data may lie elsewhere in the next life. */
 	if ((module->claims & SIM_LABELLED) &&
-	        (stack_relaid(base) || (second && stack_relaid(second)) ||
+	        (stack_any_claims(base, SIM_RELAID) ||
+	                (second && stack_any_claims(second, SIM_RELAID)) ||
 	                stack_kept(base) != MODEL_KEPT ||
 	                (second && stack_kept(second) != MODEL_KEPT)))
 		return NULL;
@@ -245,13 +255,18 @@ enum model_kept stack_kept(const struct bdev *bdev)
 	return kept;
 }
 
-bool stack_fails(const struct bdev *bdev)
+bool stack_any_claims(const struct bdev *bdev, unsigned claim)
 {
-	bool fails = stack_claims(bdev) & SIM_FAILS;
+	bool any = stack_claims(bdev) & claim;
 
 	for (unsigned i = 0; i < bdev->num_bases; i++)
-		fails |= bdev->bases[i] && stack_fails(bdev->bases[i]);
-	return fails;
+		any |= bdev->bases[i] && stack_any_claims(bdev->bases[i], claim);
+	return any;
+}
+
+bool stack_fails(const struct bdev *bdev)
+{
+	return stack_any_claims(bdev, SIM_FAILS);
 }
 
 bool stack_faulty(const struct bdev *bdev)
@@ -277,15 +292,6 @@ bool stack_repeatable(const struct bdev *bdev)
 	for (unsigned i = 0; i < bdev->num_bases; i++)
 		repeatable &= !bdev->bases[i] || stack_repeatable(bdev->bases[i]);
 	return repeatable;
-}
-
-bool stack_relaid(const struct bdev *bdev)
-{
-	bool relaid = stack_claims(bdev) & SIM_RELAID;
-
-	for (unsigned i = 0; i < bdev->num_bases; i++)
-		relaid |= bdev->bases[i] && stack_relaid(bdev->bases[i]);
-	return relaid;
 }
 
 bool stack_fresh(const struct bdev *bdev)

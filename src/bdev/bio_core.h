@@ -135,8 +135,12 @@ static inline struct bio_child *bio_child_of(struct bio *child)
 	return container_of(child, struct bio_child, bio);
 }
 
-#define OPS_WITH_DATA (BIO_CAP(BIO_READ) | BIO_CAP(BIO_WRITE) | BIO_CAP(BIO_COMPARE))
-#define OPS_THAT_WRITE (BIO_CAP(BIO_WRITE) | BIO_CAP(BIO_UNMAP) | BIO_CAP(BIO_WRITE_ZEROES))
+#define OPS_WITH_DATA                                                                              \
+	(BIO_CAP(BIO_READ) | BIO_CAP(BIO_WRITE) | BIO_CAP(BIO_COMPARE) | BIO_CAP(BIO_ZONE_APPEND))
+#define OPS_THAT_WRITE                                                                             \
+	(BIO_CAP(BIO_WRITE) | BIO_CAP(BIO_UNMAP) | BIO_CAP(BIO_WRITE_ZEROES) |                     \
+	        BIO_CAP(BIO_ZONE_APPEND) | BIO_CAP(BIO_ZONE_MGMT))
+#define OPS_THAT_ANSWER (BIO_CAP(BIO_BLOCK_STATUS) | BIO_CAPS_ZONES) /* so not for 0 blocks */
 #define OPS_WITHOUT_RANGE (BIO_CAP(BIO_FLUSH) | BIO_CAP(BIO_RESET))
 
 static inline uint32_t bio_need(const struct bio *bio)
