@@ -170,9 +170,7 @@ static bool build_grow(void)
 				fit[n++] = b;
 		if (n == 0)
 			continue;
-		uint64_t first = rng_below(&build.rng, n), second = rng_below(&build.rng, n);
-
-		if (stack_draw_node(&build.rng, fit[first], fit[second]))
+		if (stack_draw_node(&build.rng, fit[rng_below(&build.rng, n)], fit, n))
 			return true;
 	}
 	return false;

@@ -64,7 +64,7 @@ static struct run_node *draw_layer(struct ctl *c, const struct bdev *base)
 	const char *bases[] = {base->name};
 
 	if (!name)
-		return stack_draw_node(&c->rng, base, NULL);
+		return stack_draw_node(&c->rng, base, NULL, 0);
 	return stack_make_node(&c->rng, sim_module_find(name), bases, 1, base->geometry.num_blocks,
 	        base->geometry.block_bytes);
 }

@@ -273,9 +273,9 @@ void stack_draw_plain(void);
 /* Adds a node: on the bdev of that name, or a backend when it is NULL. NULL: nothing fits. */
 struct run_node *stack_make_node(struct rng *rng, const struct sim_module *module,
         const char *const *bases, unsigned num_bases, uint64_t num_blocks, uint32_t block_bytes);
-/* A layer on base, and perhaps on the second (NULL: no); a backend when base is NULL. */
-struct run_node *stack_draw_node(
-        struct rng *rng, const struct bdev *base, const struct bdev *second);
+/* A layer on base, and perhaps on some of the others; a backend when base is NULL. */
+struct run_node *stack_draw_node(struct rng *rng, const struct bdev *base,
+        const struct bdev *const *others, unsigned num_others);
 /* Creates what is wanted, bottom first; then calls done. */
 void stack_build(void (*done)(void));
 typedef void (*stack_done_fn)(void *arg, bool ok);

@@ -75,15 +75,33 @@
 	X(ZONE_APPEND_ONE_OFF, "an append answers the block after its first")                      \
 	X(ZONE_ALL_MISSES_LAST, "an action on all zones leaves out the last")
 
+/* Of arrays with superblock, which have a world of their own: src/vbdev/raid/raid_world_simtest.c
+ * looks for them. */
+#define ARRAY_PLANTS(X)                                                                            \
+	X(RAID_STALE_ACCEPTED, "a member that the superblock calls missing is taken as current")   \
+	X(RAID_DIVERGED_JOINED, "mirrors that went on without each other are put together")        \
+	X(RAID_LEAVE_NOT_STORED, "that a member has left is not recorded")                         \
+	X(RAID_ACK_UNRECORDED, "a write is answered before its member's failure is recorded")      \
+	X(RAID_FAILED_READ, "a member that has failed is still read")                              \
+	X(RAID_COPY_NOT_WRITTEN, "the second copy of the superblock is not written")               \
+	X(RAID_COPY_NOT_READ, "the second copy of the superblock is not looked at")                \
+	X(RAID_WINDOW_SHORT, "a window of a rebuild leaves out its last block")                    \
+	X(RAID_TARGET_READ, "the target of a rebuild is read before it has everything")            \
+	X(RAID_TARGET_SKIPPED, "writes do not go to the target of a rebuild")                      \
+	X(RAID_BIT_LATE, "a write does not wait until its region is marked")                       \
+	X(RAID_BITS_FORGOTTEN, "what a missing member lacks is forgotten")                         \
+	X(RAID_TORN_PAGE_CLEAN, "a damaged page of the bitmap counts as clean")                    \
+	X(RAID_EXT_UNCHECKED, "a bitmap is believed though somebody else has written since")       \
+	X(RAID_RETURN_UNCHECKED, "a member is given only what is marked, however old it is")       \
+	X(RAID_RESYNC_LEFT_OUT, "members that may differ count as equal")                          \
+	X(RAID_UNSYNCED_ANY, "what members may differ in is read from any of them")
+
 enum plant {
 #define X(name, text) PLANT_##name,
-	PLANTS(X)
+	PLANTS(X) PLANT_COUNT,
+	PLANTS_OF_ZONES(X) PLANT_ARRAYS_BEFORE,
+	ARRAY_PLANTS(X) PLANTS_END
 #undef X
-	PLANT_COUNT,
-#define X(name, text) PLANT_##name,
-	PLANTS_OF_ZONES(X)
-#undef X
-	PLANT_END
 };
 
 #if defined(BELLOWS_CHECK) && BELLOWS_CHECK

@@ -8,6 +8,9 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "vbdev/raid/raid_bitmap.h"
+#include "vbdev/raid/raid_check.h"
+#include "vbdev/raid/raid_spare.h"
 
 struct list raids = LIST_INIT(raids);
 
@@ -209,6 +212,7 @@ static json_t *describe_slot(const struct raid *raid, const struct raid_slot *sl
 	bool there = slot->use == SLOT_IN || slot->use == SLOT_TARGET;
 	bool forgotten = !there && raid->state == RAID_ONLINE;
 	uint64_t blocks = slot->data_blocks;
+	json_t *object;
 	char uuid[UUID_STR_LEN];
 	uuid_t none = {0};
 
@@ -218,11 +222,16 @@ static json_t *describe_slot(const struct raid *raid, const struct raid_slot *sl
 	else if (there && !blocks)
 		blocks = slot->bdev->geometry.num_blocks - slot->data_offset_blocks;
 	uuid_unparse_lower(forgotten ? none : slot->uuid, uuid);
-	return json_pack("{s:s?, s:s, s:b, s:I, s:I}", "name",
+	object = json_pack("{s:s?, s:s, s:b, s:I, s:I}", "name",
 	        forgotten || !slot->name[0] ? NULL : slot->name, "uuid", uuid, "is_configured",
 	        (int)there, "data_offset",
 	        (json_int_t)(there || raid->sb_valid ? slot->data_offset_blocks : 0), "data_size",
 	        (json_int_t)blocks);
+	/* It is written, and not read yet. */
+	if (there && raid->level->redundant && raid->state == RAID_ONLINE &&
+	        !(raid->io.readable >> (slot - raid->slots) & 1))
+		json_object_set_new(object, "rebuilding", json_true());
+	return object;
 }
 
 static json_t *describe_process(const struct raid *raid)
@@ -243,7 +252,8 @@ static json_t *describe_process(const struct raid *raid)
 
 json_t *raid_describe(const struct raid *raid, bool named)
 {
-	json_t *object = json_object(), *list = json_array(), *process = describe_process(raid);
+	json_t *object = json_object(), *list = json_array(), *process = describe_process(raid),
+	       *check;
 	char uuid[UUID_STR_LEN];
 	unsigned discovered = 0;
 
@@ -266,6 +276,15 @@ json_t *raid_describe(const struct raid *raid, bool named)
 	json_object_set_new(object, "num_base_bdevs_operational", json_integer(operational(raid)));
 	if (process)
 		json_object_set_new(object, "process", process);
+	if (raid->bitmap)
+		json_object_set_new(
+		        object, "write_intent_bitmap", json_boolean(raid->bitmap->ext.bitmap));
+	check = raid_check_describe(raid);
+	if (check)
+		json_object_set_new(object, "check", check);
+	if (raid_resync_left(raid) > 0)
+		json_object_set_new(object, "resync_regions_left",
+		        json_integer((json_int_t)raid_resync_left(raid)));
 	json_object_set_new(object, "base_bdevs_list", list);
 	return object;
 }
@@ -362,6 +381,7 @@ static json_t *save_module(void)
 			json_array_append_new(calls, call);
 		}
 	}
+	raid_spares_save(calls);
 	return calls;
 }
 
@@ -412,6 +432,19 @@ static void create(struct bdev *bdev, struct bdev_done done)
 	bdev_done_call(done, NULL);
 }
 
+static void bitmap_opened(void *arg, const struct err *err)
+{
+	struct raid *raid = arg;
+
+	if (err) {
+		bdev_done_call(raid->onlined, err);
+		return;
+	}
+	raid_sb_update(raid, raid->bdev->geometry.num_blocks);
+	raid_resync_start(raid);
+	raid_store(raid, raid->onlined);
+}
+
 static void online(struct bdev *bdev, struct bdev_done done)
 {
 	struct raid *raid = ((struct raid_priv *)bdev->priv)->raid;
@@ -427,13 +460,14 @@ static void online(struct bdev *bdev, struct bdev_done done)
 
 		state->bdev = bdev;
 		state->release.run = raid1_release;
+		state->admit.run = raid_bitmap_admitted;
 	}
 	if (!raid->superblock) {
 		bdev_done_call(done, NULL);
 		return;
 	}
-	raid_sb_update(raid, bdev->geometry.num_blocks);
-	raid_store(raid, done);
+	raid->onlined = done;
+	raid_bitmap_open(raid, (struct bdev_done){bitmap_opened, raid});
 }
 
 /* ---- the end of the bdev ---- */
@@ -455,7 +489,7 @@ static void ended(void *arg, const struct err *err)
 	raid_unhold(raid);
 }
 
-static void settled(void *arg, const struct err *err)
+static void bitmap_closed(void *arg, const struct err *err)
 {
 	struct ending *ending = arg;
 	struct raid *raid = ending->raid;
@@ -486,6 +520,14 @@ static void settled(void *arg, const struct err *err)
 		ended(ending, NULL);
 }
 
+static void settled(void *arg, const struct err *err)
+{
+	struct ending *ending = arg;
+
+	(void)err;
+	raid_bitmap_close(ending->raid, (struct bdev_done){bitmap_closed, ending});
+}
+
 /* No request is in flight; but a store or a rebuild may be, and messages. */
 static void destroy(struct bdev *bdev, struct bdev_done done)
 {
@@ -500,6 +542,8 @@ static void destroy(struct bdev *bdev, struct bdev_done done)
 	ending->raid = raid;
 	ending->done = done;
 	raid_rebuild_stop(raid, RAID_SLOTS_MAX);
+	raid_resync_stop(raid);
+	raid_check_stop(raid);
 	raid_settle(raid, (struct bdev_done){settled, ending});
 }
 
@@ -509,6 +553,7 @@ static void stop(void)
 
 	list_for_each_safe (raid, next, &raids, link)
 		raid_delete(raid, false, (struct bdev_done){.fn = NULL});
+	raid_spares_stop();
 	raid_options = (struct raid_options)RAID_OPTIONS_DEFAULT;
 }
 

@@ -50,6 +50,7 @@ struct raid_slot {
 	uuid_t uuid;                /* the same; null: not known */
 	uint64_t data_offset_blocks;
 	uint64_t data_blocks; /* used of the member; 0: not known yet */
+	uint64_t seq;         /* of the superblock that it came with; 0: none of this array */
 	struct list leaving;  /* calls that wait until it is recorded */
 };
 
@@ -60,6 +61,11 @@ struct raid_io {
 	unsigned strip_shift;
 	uint64_t readable, writable; /* raid1: a bit per slot */
 	uint64_t unsettled;          /* raid1: failed or leaving, and not recorded yet */
+	/* raid_bitmap.h */
+	uint8_t *regions; /* a byte each; NULL: there is no bitmap */
+	uint64_t last_region;
+	unsigned region_shift;
+	uint64_t unsynced; /* regions whose members may differ */
 	uint64_t offset_blocks[RAID_SLOTS_MAX];
 	uint64_t start_blocks[RAID_SLOTS_MAX + 1]; /* concat */
 };
@@ -71,6 +77,7 @@ struct raid_level {
 	unsigned members_min, members_max;
 	bool strips;    /* needs a strip size */
 	bool redundant; /* lives on without a member */
+	bool bitmap;    /* remembers what may differ, raid_bitmap.h */
 	void (*submit)(struct bio *bio);
 	/* Blocks of the array when its members have so many data blocks each (0: missing). */
 	uint64_t (*capacity)(const struct raid *raid, const uint64_t *data_blocks);
@@ -83,6 +90,15 @@ const struct raid_level *raid_level_by_name(const char *name);
 
 struct raid_store; /* raid_store.c */
 struct raid_rebuild;
+struct raid_bitmap;
+struct raid_resync;
+struct raid_check;
+
+/* What the last check has found. */
+struct raid_checked {
+	bool valid, stopped;
+	uint64_t different_blocks, repaired_blocks, unreadable_blocks;
+};
 
 struct raid {
 	struct list link;
@@ -93,10 +109,11 @@ struct raid {
 	uint32_t strip_size_kb;
 	uint32_t block_bytes; /* 0: no member yet */
 	bool superblock;
-	bool sb_valid; /* sb is what stands, or is to stand, on the members */
-	bool creating; /* its create call has not been answered */
-	bool lost;     /* its bdev goes because members are gone: keep the array */
-	bool clear_sb; /* on deletion */
+	bool sb_valid;  /* sb is what stands, or is to stand, on the members */
+	bool creating;  /* its create call has not been answered */
+	bool lost;      /* its bdev goes because members are gone: keep the array */
+	bool clear_sb;  /* on deletion */
+	bool no_bitmap; /* as its creator wished */
 	bool degraded_start;
 	unsigned busy; /* calls that will come back to it */
 	unsigned num_slots;
@@ -105,9 +122,14 @@ struct raid {
 	struct raid_sb sb;
 	struct raid_store *store;
 	struct raid_rebuild *rebuild;
+	struct raid_bitmap *bitmap; /* while it has a bdev, of levels that have one */
+	struct raid_resync *resync;
+	struct raid_check *check;
+	struct raid_checked checked;
 	struct loop_timer wait;     /* for members, before a degraded start */
 	struct bdev_done started;   /* who waits for the bdev */
 	struct list start_waiters;  /* the same, examinations */
+	struct bdev_done onlined;   /* the core, while it comes online */
 	struct bdev_done deleted;   /* who waits for its end */
 	struct bdev_done destroyed; /* who waits for raid_settle */
 	bool hopping;
@@ -135,6 +157,9 @@ struct raid_loop {
 	struct loop_task *parked;                 /* writes that wait for a record */
 	struct loop_task release;
 	bool release_sent;
+	struct loop_task *waiting; /* writes that wait for the bitmap; the last first */
+	struct loop_task admit;
+	bool admit_sent, refuse; /* atomic */
 	struct bdev *bdev;
 	/* What could not be read; from this loop to the control loop. More than fit are left. */
 	struct raid_cure cures[RAID_CURES_MAX];
@@ -247,6 +272,8 @@ void raid_suspect(struct raid *raid, unsigned slot);
 /* The same: it could not be read, but another member has it. */
 void raid_cure_later(struct raid *raid, unsigned slot, uint64_t offset_blocks, uint64_t num_blocks);
 void raid_suspects_init(struct raid *raid);
+/* There is something for the control loop to look at. */
+void raid_tell_control(struct raid *raid);
 /* Records it as gone. An error when the array can't be without it. */
 void raid_member_leave(
         struct raid *raid, unsigned slot, enum raid_sb_slot_state record, struct bdev_done done);
@@ -272,7 +299,7 @@ void raid_bdev_unhold(struct raid *raid);
  */
 struct raid_copy {
 	struct raid *raid;
-	unsigned slot;
+	unsigned slot; /* RAID_SLOTS_MAX: to all others that have all data */
 	uint64_t offset_blocks, num_blocks;
 	void *buf;
 	void (*done)(struct raid_copy *copy);
@@ -283,7 +310,8 @@ struct raid_copy {
 	struct bdev_range range;
 	struct bio bio;
 	struct iovec iov;
-	uint64_t tried;
+	uint64_t tried, targets;
+	unsigned from, target;
 	bool started;
 };
 void raid_copy_start(struct raid_copy *copy);
@@ -294,10 +322,11 @@ void raid_cure(struct raid *raid, unsigned slot, uint64_t offset_blocks, uint64_
  */
 
 /* Puts bdev into the free slot of an online mirror and copies everything to it. done: it is
- * attached, and the copy has begun. */
-void raid_join(struct raid *raid, unsigned slot, struct bdev *bdev, struct bdev_done done);
+ * attached, and the copy has begun. seq: of the array's superblock on it; 0: there is none. */
+void raid_join(
+        struct raid *raid, unsigned slot, struct bdev *bdev, uint64_t seq, struct bdev_done done);
 /* The same for a base that the core has put there. */
-void raid_rebuild_start(struct raid *raid, unsigned slot);
+void raid_rebuild_start(struct raid *raid, unsigned slot, uint64_t seq);
 /* This slot is no target any more; RAID_SLOTS_MAX: the array stops. */
 void raid_rebuild_stop(struct raid *raid, unsigned slot);
 struct raid_progress {
@@ -315,6 +344,38 @@ enum raid_process_action {
 	RAID_CANCEL, /* the target is taken out */
 };
 int raid_rebuild_control(struct raid *raid, enum raid_process_action action, struct err *err);
+
+/* ---- raid_bitmap.c, raid_bitmap_load.c: what may differ between members -----------------------
+ */
+
+/* Reads what the members say, or makes a new one where nothing was written yet; brings it to all of
+ * them. The superblock is stored behind it. */
+void raid_bitmap_open(struct raid *raid, struct bdev_done done);
+/* Nothing is in flight any more: forgets all when nobody lacks anything, and frees it. */
+void raid_bitmap_close(struct raid *raid, struct bdev_done done);
+/* The extension block as it goes with the superblock that is being stored, and where; 0: none. */
+uint64_t raid_bitmap_ext(struct raid *raid, void *bytes);
+/* What loops have asked for. */
+void raid_bitmap_look(struct raid *raid);
+/* A member leaves; may_return: what it misses counts from here. */
+void raid_bitmap_left(struct raid *raid, unsigned slot, bool may_return);
+bool raid_bitmap_may_return(const struct raid *raid, unsigned slot);
+/* What the bdev in this slot lacks: a bit per region, or NULL: everything. The caller frees it. */
+uint64_t *raid_bitmap_missed(struct raid *raid, unsigned slot);
+/* Whether the next lacking block at or after *block is before end, and how many follow. */
+bool raid_bitmap_next(const struct raid *raid, const uint64_t *missed, uint64_t *block,
+        uint64_t end, uint64_t *count);
+/* Everything below is on the target, flushed. RAID_SLOTS_MAX: there is no target any more. Goes
+ * with the next store. */
+void raid_bitmap_checkpoint(struct raid *raid, unsigned slot, uint64_t blocks);
+
+/* ---- raid_resync.c: making members equal after an unclean stop --------------------------------
+ */
+
+void raid_resync_start(struct raid *raid);
+void raid_resync_stop(struct raid *raid);
+/* Regions that are left; 0: it is not running. */
+uint64_t raid_resync_left(const struct raid *raid);
 
 /* ---- geometry and I/O -------------------------------------------------------------------------
  */

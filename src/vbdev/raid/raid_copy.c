@@ -20,13 +20,40 @@ static void copy_end(struct raid_copy *copy)
 	raid_bdev_unhold(raid);
 }
 
+static void write_next(struct raid_copy *copy);
+
 static void written(struct bio *bio)
 {
 	struct raid_copy *copy = container_of(bio, struct raid_copy, bio);
 
-	copy->status = bio->status;
-	copy->target_failed = bio->status != 0;
-	copy_end(copy);
+	if (bio->status != 0) {
+		copy->status = bio->status;
+		copy->target_failed = true;
+		if (copy->slot == RAID_SLOTS_MAX)
+			raid_suspect(copy->raid, copy->target);
+	}
+	write_next(copy);
+}
+
+static void write_next(struct raid_copy *copy)
+{
+	struct raid_slot *slot;
+
+	if (copy->targets == 0) {
+		copy_end(copy);
+		return;
+	}
+	copy->target = (unsigned)__builtin_ctzll(copy->targets);
+	copy->targets &= copy->targets - 1;
+	slot = &copy->raid->slots[copy->target];
+	if (!slot->bdev) { /* it has gone meanwhile */
+		copy->status = -ENODEV;
+		copy->target_failed = true;
+		write_next(copy);
+		return;
+	}
+	bio_init(&copy->bio, BIO_WRITE, &copy->iov, 1, copy->num_blocks, written, NULL);
+	bio_submit_bdev(slot->bdev, &copy->bio, slot->data_offset_blocks + copy->offset_blocks);
 }
 
 static void read_next(struct raid_copy *copy);
@@ -34,27 +61,24 @@ static void read_next(struct raid_copy *copy);
 static void was_read(struct bio *bio)
 {
 	struct raid_copy *copy = container_of(bio, struct raid_copy, bio);
-	struct raid_slot *target = &copy->raid->slots[copy->slot];
+	uint64_t readable = copy->raid->io.readable;
 
 	if (bio->status != 0) {
 		copy->status = bio->status;
 		read_next(copy);
 		return;
 	}
-	if (!target->bdev) {
-		copy->status = -ENODEV;
-		copy->target_failed = true;
-		copy_end(copy);
-		return;
-	}
-	bio_init(bio, BIO_WRITE, &copy->iov, 1, copy->num_blocks, written, NULL);
-	bio_submit_bdev(target->bdev, bio, target->data_offset_blocks + copy->offset_blocks);
+	copy->status = 0;
+	copy->targets = copy->slot == RAID_SLOTS_MAX ? readable & ~(1ULL << copy->from)
+	                                             : 1ULL << copy->slot;
+	write_next(copy);
 }
 
 static void read_next(struct raid_copy *copy)
 {
 	const struct raid *raid = copy->raid;
-	uint64_t left = raid->io.readable & ~copy->tried & ~(1ULL << copy->slot);
+	uint64_t self = copy->slot == RAID_SLOTS_MAX ? 0 : 1ULL << copy->slot;
+	uint64_t left = raid->io.readable & ~copy->tried & ~self;
 
 	if (left == 0) {
 		copy->status = copy->status ? copy->status : -EIO;
@@ -64,6 +88,7 @@ static void read_next(struct raid_copy *copy)
 	unsigned from = (unsigned)__builtin_ctzll(left);
 
 	copy->tried |= 1ULL << from;
+	copy->from = from;
 	bio_init(&copy->bio, BIO_READ, &copy->iov, 1, copy->num_blocks, was_read, NULL);
 	bio_submit_bdev(raid->slots[from].bdev, &copy->bio,
 	        raid->slots[from].data_offset_blocks + copy->offset_blocks);
