@@ -27,6 +27,9 @@ enum ctl_kind {
 	CTL_RESTART,
 	CTL_SIGNAL,
 	CTL_CRASH,
+	CTL_EXPORT, /* these are drawn apart: nbd_control.c */
+	CTL_CONNECT,
+	CTL_HANG_UP,
 	CTL_KINDS
 };
 

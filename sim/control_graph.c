@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "sim/control.h"
+#include "sim/nbd.h"
 #include "sim/script.h"
 
 static void move_model(const char *from, const char *to)
@@ -89,7 +89,7 @@ static void released(void *arg)
 
 void ctl_start_create(struct ctl *c)
 {
-	if (bdev_is_claimed(c->bdev)) {
+	if (bdev_is_claimed(c->bdev) || nbd_is_exported(c->bdev)) {
 		ctl_end(c);
 		return;
 	}

@@ -76,13 +76,22 @@ int loops_start(const struct loop_config *config, struct err *err)
 	return 0;
 }
 
+static void op_free(struct sim_op *so)
+{
+	if (so->iovs != so->inline_iovs)
+		free(so->iovs);
+	free(so->path);
+	so->next = op_pool;
+	op_pool = so;
+}
+
 void sim_loops_end(void)
 {
 	for (unsigned i = 0; i < num_loops; i++) {
 		struct sim_op *so;
 
 		while ((so = heap_pop(&loops[i].ops)))
-			so->next = op_pool, op_pool = so;
+			op_free(so);
 		heap_free(&loops[i].ops);
 		heap_free(&loops[i].timers);
 	}
@@ -227,15 +236,6 @@ struct sim_op *sim_op_new(struct loop *loop, struct loop_op *op, enum sim_op_kin
 	so->iovs = so->inline_iovs;
 	op->priv = so;
 	return so;
-}
-
-static void op_free(struct sim_op *so)
-{
-	if (so->iovs != so->inline_iovs)
-		free(so->iovs);
-	free(so->path);
-	so->next = op_pool;
-	op_pool = so;
 }
 
 void sim_op_start(struct sim_op *so, uint64_t delay_ns)

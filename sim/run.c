@@ -65,6 +65,7 @@ void runner_reset(uint64_t seed, const struct run_given *given)
 	run->depth = 1U << rng_range(&rng, 0, 5);
 	run->step_max_blocks = 1U << rng_range(&rng, 3, 7);
 	run->faulty = rng_one_in(&rng, 3);
+	run->nbd = given->scenario == SCENARIO_RANDOM && rng_one_in(&rng, 3);
 	if (given->scenario == SCENARIO_SCRIPT) {
 		run->data_loops = 1;
 		run->depth = 32;

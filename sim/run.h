@@ -159,6 +159,7 @@ struct run {
 	/* drawn at the start */
 	unsigned data_loops, depth, step_max_blocks;
 	bool faulty; /* disks fail in this run */
+	bool nbd;    /* some of the requests go through the NBD target */
 
 	uint64_t kept_allocations; /* of an empty life; constant */
 
@@ -208,6 +209,8 @@ _Noreturn void life_run(void);
 /* Stops the daemon at once, as a signal does, with all that is under way. */
 void life_stop(void);
 bool life_is_stopping(void);
+/* Nothing is asked of the daemon any more. */
+bool life_is_ending(void);
 /* Ends this life in order; the next one begins where this one stopped. */
 void life_restart(void);
 

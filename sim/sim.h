@@ -100,6 +100,8 @@ void sim_ops_each(void (*fn)(struct sim_op *so));
 void sim_file_op_tear(struct sim_op *so);
 bool sim_op_cancel_now(struct sim_op *so);
 
+/* The other side has closed its end. */
+bool sim_sock_is_alone(const struct loop_sock *sock);
 /* Sockets of one life. */
 void sim_sock_cancelled(struct sim_op *so);
 void sim_socks_end(void);

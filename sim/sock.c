@@ -234,7 +234,7 @@ static int send_execute(struct sim_op *so)
 	struct loop_sock *s = sock_of(so), *to = s->peer;
 	uint64_t n, at = 0, left;
 
-	if (!to || s->shut)
+	if (!to || s->shut || to->shut)
 		return send_end(so, -EPIPE);
 	n = min_u64(so->len - so->offset, STREAM_BYTES - to->len);
 	if (n == 0 && so->len > so->offset)
@@ -297,6 +297,11 @@ void loop_sock_shutdown(struct loop *loop, struct loop_sock *sock)
 		wake(sock->peer->recv);
 		wake(sock->peer->send);
 	}
+}
+
+bool sim_sock_is_alone(const struct loop_sock *sock)
+{
+	return !sock->peer;
 }
 
 static void sock_free(struct loop_sock *sock)
