@@ -1,6 +1,6 @@
 /*
- * nbd.h: the workload as clients of the NBD target: nbd_client.c has the connections, nbd_control.c
- * exports and the operations on both. State of one life.
+ * nbd.h: the workload as clients of the NBD target: nbd_client.c and nbd_take.c have the
+ * connections, nbd_control.c exports and the operations on both. State of one life.
  *
  * Invariants
  *  - A request that goes through a connection holds its slot until its answer has come, or until
