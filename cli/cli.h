@@ -227,6 +227,7 @@ int verb_tree(struct cli *cli, const struct cli_args *args);
 int verb_status(struct cli *cli, const struct cli_args *args);
 int verb_resize(struct cli *cli, const struct cli_args *args);
 int verb_policy(struct cli *cli, const struct cli_args *args);
+int verb_limit(struct cli *cli, const struct cli_args *args);
 int verb_events(struct cli *cli, const struct cli_args *args);
 int verb_call(struct cli *cli, const struct cli_args *args);
 int verb_create(struct cli *cli, const struct cli_args *args);

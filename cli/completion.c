@@ -137,6 +137,8 @@ static const char functions[] =
         "\t\t[ \"$method\" != file ] || method=aio\n"
         "\t\tmethod=bdev_${method}_create\n"
         "\t\t_bellows_bdevs\n"
+        "\telif [ \"$_bellows_verb\" = limit ]; then\n"
+        "\t\tmethod=bdev_set_qos_limit\n"
         "\tfi\n"
         "\t[ -z \"$method\" ] || echo \"${_bellows_params[$method]:-}\"\n"
         "}\n"

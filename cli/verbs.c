@@ -102,6 +102,17 @@ const struct cli_verb cli_verbs[] = {
                 .run = verb_policy,
         },
         {
+                .name = "limit",
+                .synopsis = "NAME [key=value...]",
+                .summary = "Limit the rate of a bdev, or show its limits",
+                .help = "`bellows help bdev_set_qos_limit` says which limits there are: rates of\n"
+                        "requests and of MiB per second, of reads, of writes and of both. 0 ends\n"
+                        "a limit; those that are not named stay. They hold at once.\n",
+                .words = {WORD_BDEV, WORD_PARAM},
+                WORDS(1, CLI_WORDS_ANY),
+                .run = verb_limit,
+        },
+        {
                 .name = "events",
                 .synopsis = "",
                 .summary = "Follow what happens, a line per event, until interrupted",

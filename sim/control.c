@@ -209,6 +209,24 @@ static void start_stats(struct ctl *c)
 		bdev_get_stats(c->bdev, &c->stats, NULL, (struct bdev_done){stats_done, c});
 }
 
+/* Limits that make requests wait, and nobody longer than a step of the control loop may take. */
+static void start_qos(struct ctl *c)
+{
+	bool off = rng_one_in(&c->rng, 3);
+
+	for (unsigned i = 0; i < QOS_LIMITS; i++) {
+		bool bytes = i >= QOS_RW_MBYTES;
+
+		if (!off && rng_one_in(&c->rng, 3))
+			c->limits.per_sec[i] = rng_range(&c->rng, bytes ? 16 : 200,
+			        bytes                    ? 200
+			        : rng_one_in(&c->rng, 2) ? 1000
+			                                 : 50000);
+	}
+	hold(c);
+	bdev_set_qos(c->bdev, &c->limits, (struct bdev_done){stats_done, c});
+}
+
 static void start_policy(struct ctl *c)
 {
 	bool hold = bdev_get_policy(c->bdev) == BDEV_FOLLOW;
@@ -346,6 +364,7 @@ const char *const ctl_names[CTL_KINDS] = {
         [CTL_POLICY] = "policy",
         [CTL_SAVE] = "save the configuration",
         [CTL_STATS] = "statistics",
+        [CTL_QOS] = "rate limits",
         [CTL_FAULT] = "fault",
         [CTL_REPLUG] = "create what has gone",
         [CTL_RESTART] = "restart",
@@ -373,6 +392,7 @@ static const struct {
         [CTL_POLICY] = {4, true, start_policy, has_base, true},
         [CTL_SAVE] = {8, true, start_save, NULL, false},
         [CTL_STATS] = {6, false, start_stats, stays, true},
+        [CTL_QOS] = {10, false, start_qos, stays, true},
         [CTL_FAULT] = {6, false, start_fault, NULL, false},
         [CTL_REPLUG] = {6, true, start_replug, NULL, false},
         [CTL_RESTART] = {3, true, start_restart, NULL, false},
@@ -438,7 +458,7 @@ bool control_start(uint32_t op, struct rng rng)
 		return true;
 	/* What was saved before is not the present stack any more. */
 	if (kind == CTL_CREATE || kind == CTL_DELETE || kind == CTL_RESIZE || kind == CTL_OUTSIDE ||
-	        kind == CTL_POLICY)
+	        kind == CTL_POLICY || kind == CTL_QOS)
 		run->config_valid = false;
 	kinds[kind].start(begin(op, rng, kind, bdev));
 	return true;

@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "bdev/qos.h"
 #include "sim/io.h"
 
 #define CTL_SLOTS 3
@@ -22,6 +23,7 @@ enum ctl_kind {
 	CTL_POLICY,
 	CTL_SAVE,
 	CTL_STATS,
+	CTL_QOS,
 	CTL_FAULT,
 	CTL_REPLUG,
 	CTL_RESTART,
@@ -55,6 +57,7 @@ struct ctl {
 	unsigned watch[1];
 	struct bdev_range range;
 	struct bdev_stats stats;
+	struct bdev_qos_limits limits;
 	struct sim_file *file;
 	struct run_node *node;
 	/* a resize */

@@ -193,12 +193,23 @@ void ctl_start_plan(struct ctl *c)
 /* ---- a file that somebody else resizes
  * ------------------------------------------------------------- */
 
+static bool all_told(void)
+{
+	const struct bdev *bdev = NULL;
+
+	while ((bdev = bdev_next(bdev)))
+		if (!io_told(bdev))
+			return false;
+	return true;
+}
+
 static void watch_outside(struct ctl *c)
 {
 	const struct bdev *bdev = bdev_find(c->name);
 
-	if (bdev && bdev_num_blocks(bdev) != c->file->size_bytes >> bdev->block_shift &&
-	        !c->file->gone) {
+	if (bdev && !c->file->gone &&
+	        (bdev_num_blocks(bdev) != c->file->size_bytes >> bdev->block_shift ||
+	                !all_told())) {
 		ctl_after(c, 100 * NSEC_PER_MSEC, watch_outside);
 		return;
 	}

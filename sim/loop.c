@@ -26,7 +26,8 @@ struct sim_loop {
 	struct inbox in[SENDERS];
 	uint64_t messages;
 	struct heap timers, ops;
-	uint64_t asleep_until; /* starved: gets no turn before */
+	struct sim_op *lazy, **lazy_tail; /* have succeeded; told when something else happens */
+	uint64_t asleep_until;            /* starved: gets no turn before */
 	struct loop_stats stats;
 };
 
@@ -65,6 +66,7 @@ int loops_start(const struct loop_config *config, struct err *err)
 		sl->loop.now_ns = sim->now_ns;
 		sl->loop.ready_tail = &sl->loop.ready;
 		sl->loop.turn_end_tail = &sl->loop.turn_end;
+		sl->lazy_tail = &sl->lazy;
 		for (unsigned s = 0; s < SENDERS; s++)
 			sl->in[s].tail = &sl->in[s].head;
 	}
@@ -92,6 +94,10 @@ void sim_loops_end(void)
 
 		while ((so = heap_pop(&loops[i].ops)))
 			op_free(so);
+		while ((so = loops[i].lazy)) {
+			loops[i].lazy = so->next;
+			op_free(so);
+		}
 		heap_free(&loops[i].ops);
 		heap_free(&loops[i].timers);
 	}
@@ -277,7 +283,7 @@ void loop_op_cancel(struct loop *loop, struct loop_op *op)
 	struct sim_op *so = op->priv;
 
 	BELLOWS_ASSERT(loop == loop_current_);
-	if (!so)
+	if (!so || so->lazy_done)
 		return;
 	/* The kernel may be too late to stop it: then it ends as if nothing had been asked. */
 	if (so->kind == OP_SOCKET || rng_one_in(&sim->sched, 2))
@@ -409,12 +415,37 @@ static bool run_completions(struct sim_loop *sl)
 
 		if (result == -EINPROGRESS)
 			continue; /* it has started itself again */
+		if (so->lazy && result >= 0) {
+			so->lazy_done = true;
+			so->next = NULL;
+			*sl->lazy_tail = so;
+			sl->lazy_tail = &so->next;
+			continue;
+		}
 		op->priv = NULL;
 		op_free(so);
 		op->done(op, result);
 		any = true;
 	}
 	return any;
+}
+
+static void run_lazy(struct sim_loop *sl)
+{
+	struct sim_op *so = sl->lazy;
+
+	sl->lazy = NULL;
+	sl->lazy_tail = &sl->lazy;
+	while (so) {
+		struct sim_op *next = so->next;
+		struct loop_op *op = so->op;
+		int result = (int)so->len;
+
+		op->priv = NULL;
+		op_free(so);
+		op->done(op, result);
+		so = next;
+	}
 }
 
 static bool run_turn_end(struct sim_loop *sl)
@@ -460,6 +491,8 @@ static void turn(struct sim_loop *sl)
 	any = run_ready(sl);
 	for (unsigned i = 0; i < 3; i++)
 		any |= phases[(r + i) % 3](sl);
+	if (any)
+		run_lazy(sl);
 	if (client)
 		client->turn(&sl->loop);
 	if (sl->loop.id == LOOP_CONTROL && signal_pending)

@@ -234,6 +234,8 @@ bool io_closed(void);
 void io_end(void);
 void io_check_progress(void);
 void io_check_told(void);
+/* Whether its client knows its size, which it learns a moment after others can see it. */
+bool io_told(const struct bdev *bdev);
 
 /* ---- control.c: operations on the control loop -------------------------------------------------
  */

@@ -73,6 +73,8 @@ struct sim_op {
 	struct loop *loop;
 	uint8_t kind;
 	bool dsync, cancelled;
+	bool lazy; /* told of its success when something else happens */
+	bool lazy_done;
 	struct loop_file *file;
 	uint64_t offset, len;
 	struct iovec *iovs; /* own, or inline_iovs */

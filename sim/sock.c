@@ -261,15 +261,15 @@ static int send_execute(struct sim_op *so)
 }
 
 void loop_sock_send(struct loop *loop, struct loop_op *op, struct loop_sock *sock,
-        const struct iovec *iov, unsigned iovcnt, bool more)
+        const struct iovec *iov, unsigned iovcnt, bool lazy)
 {
 	struct sim_op *so = sim_op_new(loop, op, OP_SOCKET);
 
-	(void)more;
 	BELLOWS_ASSERT(!sock->send);
 	so->execute = send_execute;
 	so->file = (void *)sock;
 	sim_op_take_iovs(so, iov, iovcnt);
+	so->lazy = lazy;
 	sock->send = so;
 	sim_op_start(so, rng_range(&sim->sched, 100, 20 * NSEC_PER_USEC));
 }

@@ -282,6 +282,13 @@ bool io_closed(void)
 }
 
 /* At a quiet moment: each client knows the size that there is. */
+bool io_told(const struct bdev *bdev)
+{
+	const struct top *top = io_top_of(bdev);
+
+	return !top || top->removed || top->closing || top->known_blocks == bdev_num_blocks(bdev);
+}
+
 void io_check_told(void)
 {
 	const struct top *tops = io_tops();

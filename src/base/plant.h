@@ -23,6 +23,8 @@
 	X(RANGE_WAKEUP_LOST, "what a range lock has queued is not let in again")                   \
 	X(RANGE_NOT_DRAINED, "a range lock does not wait for what is in flight")                   \
 	X(GONE_LETS_IN, "a bdev that is removed lets requests in")                                 \
+	X(QOS_GONE_FORGOTTEN, "a bdev that is removed leaves who waits for a rate waiting")        \
+	X(QOS_WAKEUP_LOST, "of those who wait for a rate the second waits for ever")               \
 	X(FUA_EMULATED_WITHOUT_FLUSH, "FUA is dropped where the module lacks it")                  \
 	X(ZEROES_EMULATED_SHORT, "emulated write_zeroes leaves out the last block of a piece")     \
 	X(BOUNCE_NOT_COPIED_BACK, "a bounced read is not copied back")                             \

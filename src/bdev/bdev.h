@@ -230,6 +230,7 @@ enum bdev_gate {
 	GATE_LIMITS = 1 << 3,   /* check alignment, max transfer and boundary */
 	GATE_DRAIN = 1 << 4,    /* somebody waits for an in-flight counter */
 	GATE_HISTOGRAM = 1 << 5,
+	GATE_QOS = 1 << 6, /* keep to the rate limits */
 };
 
 struct bdev_op_stats {
@@ -270,6 +271,7 @@ struct bdev {
 	struct bdev_geometry geometry; /* as published */
 	uint64_t own_blocks;
 	uint64_t held_blocks;     /* policy hold: the size kept; 0: follow */
+	struct qos *qos;          /* the core's: rate limits; NULL: none */
 	struct bdev_graph *graph; /* the core's: handles, parents, claims, aliases, what waits */
 	struct list link;         /* in the list of all, in order of registration */
 };

@@ -151,8 +151,8 @@ void bio_refuse(struct bio *bio, int status)
  */
 
 static const uint8_t flags_allowed[BIO_OPS] = {
-        [BIO_READ] = BIO_STALE_OK | BIO_RANGE_OWNER,
-        [BIO_WRITE] = BIO_FUA | BIO_RANGE_OWNER,
+        [BIO_READ] = BIO_STALE_OK | BIO_META | BIO_RANGE_OWNER,
+        [BIO_WRITE] = BIO_FUA | BIO_META | BIO_RANGE_OWNER,
         [BIO_UNMAP] = BIO_RANGE_OWNER,
         [BIO_WRITE_ZEROES] = BIO_FUA | BIO_NO_UNMAP | BIO_RANGE_OWNER,
         [BIO_COMPARE] = BIO_RANGE_OWNER,

@@ -50,6 +50,8 @@ enum bio_flags {
 	                             nothing, instead of being filled with zeroes: what is in it
 	                             already belongs to the reader. A layer's own buffers never
 	                             carry it on */
+	BIO_META = 1 << 3,        /* the core's, of metadata: rate limits count it and let it pass,
+	                             since a superblock that waits would fail its array */
 	BIO_RANGE_OWNER = 1 << 7, /* see bio_set_range_owner */
 };
 

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "bdev/core.h"
+#include "bdev/qos.h"
 
 /* A FIFO of bios, linked by bio->task. */
 struct bio_queue {
@@ -163,6 +164,33 @@ struct gate_ack;
 struct gate_control;
 struct loop_histogram;
 
+/* One limit, shared by all loops. */
+struct qos_rule {
+	uint64_t per_sec; /* operations or bytes */
+	uint64_t next;    /* when who comes next may enter, in ticks */
+} cache_aligned;
+
+/* All limits. Constant: a change makes a new one, which has the rules that stay. */
+struct qos {
+	struct qos_rule *rules[QOS_LIMITS]; /* NULL: no limit */
+	struct bdev_qos_limits limits;      /* as they were set */
+};
+
+#define QOS_COSTS 4 /* a request is subject to so many limits */
+
+/* What waits for its rate, in order of arrival; reads do not wait for writes. */
+struct qos_queue {
+	struct bio_queue bios;
+	uint64_t due[QOS_COSTS]; /* when the first may enter, by each limit; it has paid */
+};
+
+struct qos_loop {
+	struct qos *qos; /* NULL: no limits; shared by all loops */
+	struct qos_queue queues[2];
+	struct loop_timer timer;
+	struct bdev_loop *bl;
+};
+
 struct bdev_slow {
 	struct bdev *bdev;
 	struct bio_limits limits;
@@ -172,7 +200,8 @@ struct bdev_slow {
 	unsigned num_ranges, max_ranges;
 	struct gate_ack *drain;           /* with GATE_DRAIN: sent when the old counter is 0 */
 	struct loop_histogram *histogram; /* with GATE_HISTOGRAM */
-	struct gate_control *control;     /* control loop only; the same for all loops */
+	struct qos_loop qos;
+	struct gate_control *control; /* control loop only; the same for all loops */
 };
 
 /* Fails a bio that has not entered the bdev it was sent to: its sender is told. */
@@ -181,6 +210,25 @@ void bio_refuse(struct bio *bio, int status);
 bool bio_is_aligned(const struct bio *bio, const struct bio_limits *limits);
 /* Whether it is within all limits. */
 bool bio_fits(const struct bio *bio, const struct bio_limits *limits);
+
+/* ---- rate limits --------------------------------------------------------------------------------
+ */
+
+/* A bio that the gate lets in pays for its place. True: it waits here, and enters later. */
+bool qos_queued(struct bdev_loop *bl, struct bio *bio, uint64_t offset_blocks);
+/* Lets in whose turn has come; when the bdev is going, everybody. */
+void qos_run(struct bdev_loop *bl);
+void qos_loop_init(struct bdev_loop *bl);
+/* From now on this loop keeps to these limits, also with what waits; NULL: to none. */
+void qos_loop_set(struct bdev_loop *bl, struct qos *qos);
+/* In the unit of qos_rule.next. */
+uint64_t qos_now(void);
+/* No bio waits. Frees what the loops share. */
+void qos_destroy(struct bdev *bdev);
+/* Enters a bio that waited at the gate or for its rate; paid: it waits for no rate any more. */
+void bio_enter_again(struct bio *bio, struct bdev_loop *bl, uint64_t offset_blocks, bool paid);
+/* Notes in the frame that the bio would take where it wants to go, and whether it has paid. */
+void bio_note_way(struct bio *bio, uint64_t offset_blocks, bool paid);
 
 /* ---- gate and statistics --------------------------------------------------------------------- */
 

@@ -69,6 +69,7 @@ void bdev_loops_create(struct bdev *bdev)
 		bl->slow->bdev = bdev;
 		bl->slow->control = control;
 		bio_queue_init(&bl->slow->queue);
+		qos_loop_init(bl);
 		for (unsigned op = 0; op < BIO_OPS; op++)
 			bl->stats[op].latency_min_ns = UINT64_MAX;
 		if (state_bytes > 0) {
@@ -85,6 +86,7 @@ void bdev_loops_destroy(struct bdev *bdev)
 	if (!bdev->loops)
 		return;
 	gate_control_destroy(bdev->loops[LOOP_CONTROL].slow->control);
+	qos_destroy(bdev);
 	for (unsigned i = 0; i < loops_count(); i++) {
 		struct bdev_loop *bl = &bdev->loops[i];
 

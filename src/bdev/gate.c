@@ -17,12 +17,12 @@
 /* ---- on the loops -------------------------------------------------------------------------------
  */
 
-static void queue_at_gate(struct bdev_slow *slow, struct bio *bio, uint64_t offset_blocks)
+/* The frame that it would take tells where it wants to go; it is not counted. */
+void bio_note_way(struct bio *bio, uint64_t offset_blocks, bool paid)
 {
-	/* The frame that it would take tells where it wants to go; it is not counted. */
 	BELLOWS_CHECKED(bio->frame + 1 < bio->frames + BIO_FRAMES_MAX);
 	bio->frame[1].offset_blocks = offset_blocks;
-	bio_queue_push(&slow->queue, bio);
+	bio->frame[1].step = paid;
 }
 
 static bool overlaps(uint64_t a, uint64_t a_end, uint64_t b, uint64_t b_end)
@@ -57,10 +57,10 @@ static bool range_in_the_way(
 	return false;
 }
 
-void bio_enter_slow(struct bio *bio, struct bdev *bdev, uint64_t offset_blocks)
+void bio_enter_again(struct bio *bio, struct bdev_loop *bl, uint64_t offset_blocks, bool paid)
 {
-	struct bdev_loop *bl = bio_bdev_loop(bio, bdev);
 	struct bdev_slow *slow = bl->slow;
+	struct bdev *bdev = slow->bdev;
 	const struct bio_limits *limits = &slow->limits;
 	uint32_t missing = bio->need & bl->lacks;
 
@@ -70,10 +70,13 @@ void bio_enter_slow(struct bio *bio, struct bdev *bdev, uint64_t offset_blocks)
 			return;
 		}
 		if ((bl->gate & GATE_QUIESCED) || range_in_the_way(slow, bio, offset_blocks)) {
-			queue_at_gate(slow, bio, offset_blocks);
+			bio_note_way(bio, offset_blocks, paid);
+			bio_queue_push(&slow->queue, bio);
 			return;
 		}
 	}
+	if ((bl->gate & GATE_QOS) && !paid && qos_queued(bl, bio, offset_blocks))
+		return;
 	bio_push(bio, bdev, bl, offset_blocks);
 	if (limits->check_range && offset_blocks + bio->num_blocks > bdev_num_blocks(bdev))
 		bio_complete(bio, -EIO);
@@ -83,6 +86,11 @@ void bio_enter_slow(struct bio *bio, struct bdev *bdev, uint64_t offset_blocks)
 		bdev->submit(bio);
 }
 
+void bio_enter_slow(struct bio *bio, struct bdev *bdev, uint64_t offset_blocks)
+{
+	bio_enter_again(bio, bio_bdev_loop(bio, bdev), offset_blocks, false);
+}
+
 /* Lets in, in order, who waits; each meets the rules anew and may have to queue again. */
 static void release(struct bdev_loop *bl)
 {
@@ -90,11 +98,11 @@ static void release(struct bdev_loop *bl)
 	struct bio_queue waiting = slow->queue;
 	struct bio *bio;
 
-	if (!waiting.head)
-		return;
 	bio_queue_init(&slow->queue);
 	while ((bio = bio_queue_pop(&waiting)))
-		bio_enter_slow(bio, slow->bdev, bio->frame[1].offset_blocks);
+		bio_enter_again(bio, bl, bio->frame[1].offset_blocks, bio->frame[1].step);
+	if (slow->qos.qos)
+		qos_run(bl);
 }
 
 /* ---- messages to all loops ----------------------------------------------------------------------

@@ -71,6 +71,7 @@ static void meta_start(struct bdev *bdev, enum bio_op op, uint64_t offset_blocks
 	}
 	io->iov = (struct iovec){.iov_base = buf, .iov_len = num_blocks << bdev->block_shift};
 	bio_init(&io->bio, op, &io->iov, 1, num_blocks, op == BIO_READ ? meta_done : written, NULL);
+	io->bio.flags |= BIO_META;
 	bio_submit(&bdev->graph->meta, &io->bio, offset_blocks);
 }
 

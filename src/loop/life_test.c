@@ -326,8 +326,6 @@ static void test_clock_and_random(void maybe_unused **state)
 	assert_true(bytes[0] != 0 && bytes[1] != 0 && bytes[0] != bytes[1]);
 }
 
-#define loop_test(name) cmocka_unit_test_setup_teardown(name, setup_loops, teardown_loops)
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {

@@ -81,6 +81,7 @@ int uring_loop_init(struct uring_loop *l, unsigned id, uint32_t spin_us, struct 
 	l->pub.id = id;
 	l->pub.ready_tail = &l->pub.ready;
 	l->pub.turn_end_tail = &l->pub.turn_end;
+	list_init(&l->lazy);
 	l->pub.now_ns = l->turn_now_ns = loop_clock_ns();
 	l->last_work_ns = l->pub.now_ns;
 	l->spin_ns = spin_us * NSEC_PER_USEC;
@@ -176,6 +177,8 @@ void uring_turn(struct uring_loop *l)
 	uring_inbox_take(l);
 	n = uring_timers_run(l);
 	n += uring_reap(l);
+	if (!list_empty(&l->lazy))
+		n += uring_lazy_run(l);
 	n += run_ready(&l->pub);
 	if (unlikely(l->no_memory))
 		n += uring_no_memory_run(l);

@@ -267,10 +267,13 @@ void loop_sock_connect(struct loop *loop, struct loop_op *op, const struct loop_
  * with less at end of stream or error. */
 void loop_sock_recv(struct loop *loop, struct loop_op *op, struct loop_sock *sock, void *buf,
         size_t len, bool all);
-/* Sends everything; result: the total length. One send at a time per socket. more: further data
- * follows soon (MSG_MORE). */
+/*
+ * Sends everything; result: the total length. One send at a time per socket. lazy: success may be
+ * told as late as when something else happens on this loop, so that a send costs no wake-up of its
+ * own; only for a caller that needs nothing of the send's end before something else happens.
+ */
 void loop_sock_send(struct loop *loop, struct loop_op *op, struct loop_sock *sock,
-        const struct iovec *iov, unsigned iovcnt, bool more);
+        const struct iovec *iov, unsigned iovcnt, bool lazy);
 /* Makes outstanding operations end (end of stream or error). */
 void loop_sock_shutdown(struct loop *loop, struct loop_sock *sock);
 /* No operation may be outstanding. */

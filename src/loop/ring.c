@@ -76,6 +76,11 @@ bool uring_has_completions(const struct uring_loop *l)
 	return l->stash_next < l->stash_count || io_uring_cq_ready(&l->ring) > 0;
 }
 
+bool uring_reaped_all(const struct uring_loop *l)
+{
+	return !uring_has_completions(l) && !(sq_flags(l) & IORING_SQ_CQ_OVERFLOW);
+}
+
 void uring_enter(struct uring_loop *l, bool wait, uint64_t until_ns)
 {
 	int rc;

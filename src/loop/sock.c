@@ -163,9 +163,14 @@ void loop_sock_recv(struct loop *loop, struct loop_op *op, struct loop_sock *soc
 	prepare_recv(l, r);
 }
 
-/* ---- send ----------------------------------------------------------------------------------- */
+/* ---- send -----------------------------------------------------------------------------------
+ *
+ * A lazy send is tried once, without waiting, while it is submitted, and makes a completion only if
+ * that did not send everything. So once the kernel has taken it and all completions have been
+ * looked at, it has succeeded, and a loop that sleeps is not woken to hear that.
+ */
 
-static void prepare_send(struct uring_loop *l, struct uring_req *r)
+static struct io_uring_sqe *prepare_send(struct uring_loop *l, struct uring_req *r)
 {
 	struct io_uring_sqe *sqe = uring_sqe(l, r);
 
@@ -179,11 +184,16 @@ static void prepare_send(struct uring_loop *l, struct uring_req *r)
 		io_uring_prep_sendmsg(sqe, r->fd, &r->msg, r->flags);
 	}
 	io_uring_sqe_set_data(sqe, r);
+	return sqe;
 }
 
 static void complete_send(
         struct uring_loop *l, struct uring_req *r, int res, uint32_t maybe_unused cqe_flags)
 {
+	if (list_linked(&r->lazy_link)) {
+		list_remove(&r->lazy_link);
+		r->flags &= ~(uint32_t)MSG_DONTWAIT;
+	}
 	if (res == -EINTR || res == -EAGAIN)
 		res = 0;
 	if (res < 0) {
@@ -198,21 +208,60 @@ static void complete_send(
 		prepare_send(l, r);
 }
 
+static void prepare_lazy(struct uring_loop *l, struct uring_req *r, uint32_t bytes)
+{
+	struct io_uring_sqe *sqe;
+
+	r->flags |= MSG_DONTWAIT;
+	sqe = prepare_send(l, r);
+	sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
+	r->lazy_sqe = l->ring.sq.sqe_tail;
+	r->lazy_bytes = bytes;
+	list_push_back(&l->lazy, &r->lazy_link);
+}
+
+static bool kernel_has_taken(const struct uring_loop *l, const struct uring_req *r)
+{
+	unsigned head = __atomic_load_n(l->ring.sq.khead, __ATOMIC_ACQUIRE);
+
+	return (int)(head - r->lazy_sqe) >= 0;
+}
+
+unsigned uring_lazy_run(struct uring_loop *l)
+{
+	unsigned n = 0;
+
+	while (!list_empty(&l->lazy) && uring_reaped_all(l)) {
+		struct uring_req *r = list_entry(l->lazy.next, struct uring_req, lazy_link);
+
+		if (!kernel_has_taken(l, r))
+			break;
+		list_remove(&r->lazy_link);
+		uring_req_done(l, r, (int)r->lazy_bytes);
+		n++;
+	}
+	return n;
+}
+
 void loop_sock_send(struct loop *loop, struct loop_op *op, struct loop_sock *sock,
-        const struct iovec *iov, unsigned iovcnt, bool more)
+        const struct iovec *iov, unsigned iovcnt, bool lazy)
 {
 	struct uring_loop *l = uring_of(loop);
 	struct uring_req *r = uring_req_get(l, op, complete_send);
+	uint32_t bytes = uring_iov_bytes(iov, iovcnt);
 
 	if (!r)
 		return;
 	r->kind = URING_SEND;
 	r->fd = sock->fd;
-	r->flags = MSG_WAITALL | MSG_NOSIGNAL | (more ? MSG_MORE : 0);
+	r->flags = MSG_WAITALL | MSG_NOSIGNAL;
+	list_init(&r->lazy_link);
 	if (!uring_req_copy_iov(l, r, iov, iovcnt))
 		uring_req_done_later(l, r, -ENOMEM);
-	else if (uring_iov_bytes(iov, iovcnt) == 0)
+	else if (bytes == 0)
 		uring_req_done_later(l, r, 0);
+	else if (lazy && iovcnt <= IOVS_PER_CALL)
+		prepare_lazy(l, r, bytes);
 	else
 		prepare_send(l, r);
 }

@@ -98,7 +98,7 @@ static void echo_sent(struct loop_op *op, int result)
 	loop_sock_recv(loop_self(), &e->recv, e->sock, e->bytes, sizeof(e->bytes), false);
 }
 
-static void check_echo(const struct loop_addr *addr)
+static void check_echo(const struct loop_addr *addr, bool lazy)
 {
 	const size_t len = MIB(16) + 13;
 	struct loop_listener *listener = listen_at(addr);
@@ -114,7 +114,7 @@ static void check_echo(const struct loop_addr *addr)
 	loop_sock_recv(loop_self(), &e->recv, e->sock, e->bytes, sizeof(e->bytes), false);
 	iov[0] = (struct iovec){out, 999};
 	iov[1] = (struct iovec){out + 999, len - 999};
-	loop_sock_send(loop_self(), test_op_init(&send_op), sock, iov, 2, false);
+	loop_sock_send(loop_self(), test_op_init(&send_op), sock, iov, 2, lazy);
 	memset(iov, 0xff, sizeof(iov));
 	loop_sock_recv(loop_self(), test_op_init(&recv_op), sock, in, len, true);
 	turn_until(send_op.done && recv_op.done);
@@ -129,13 +129,15 @@ static void check_echo(const struct loop_addr *addr)
 
 static void test_echo_unix(void maybe_unused **state)
 {
-	check_echo(&unix_addr);
+	check_echo(&unix_addr, false);
+	check_echo(&unix_addr, true);
 }
 
 static void test_echo_tcp(void maybe_unused **state)
 {
-	check_echo(&tcp_addr);
-	check_echo(&tcp6_addr);
+	check_echo(&tcp_addr, false);
+	check_echo(&tcp_addr, true);
+	check_echo(&tcp6_addr, false);
 }
 
 /* ---- ends ----------------------------------------------------------------------------------- */
@@ -551,8 +553,6 @@ static void bench_talk(const struct loop_addr *addr, const char *name, uint32_t 
 	loop_listener_close(loop_self(), listener);
 	test_loops_end();
 }
-
-#define loop_test(name) cmocka_unit_test_setup_teardown(name, setup_loops, teardown_loops)
 
 static int bench(void)
 {

@@ -98,3 +98,5 @@ static inline int teardown_loops(void maybe_unused **state)
 	test_loops_end();
 	return 0;
 }
+
+#define loop_test(name) cmocka_unit_test_setup_teardown(name, setup_loops, teardown_loops)

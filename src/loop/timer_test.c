@@ -150,8 +150,6 @@ static void test_sleeps_until_deadline(void maybe_unused **state)
 	assert_true(after.idle_ns - before.idle_ns >= 50 * NSEC_PER_MSEC);
 }
 
-#define loop_test(name) cmocka_unit_test_setup_teardown(name, setup_loops, teardown_loops)
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {

@@ -52,7 +52,10 @@ struct uring_req {
 	bool retry_async;             /* let a worker thread of the kernel wait */
 	const struct loop_file *file; /* or */
 	int fd;
-	uint32_t flags;  /* RWF_ or MSG_ */
+	uint32_t flags;        /* RWF_ or MSG_ */
+	struct list lazy_link; /* in the loop's, until success is told */
+	unsigned lazy_sqe;     /* the end of the submission queue behind it */
+	uint32_t lazy_bytes;
 	uint64_t offset; /* of the rest in the file */
 	uint32_t done_bytes;
 	uint32_t iov_count; /* left, from iov on */
@@ -102,6 +105,7 @@ struct uring_loop {
 	struct uring_chunk *chunks;
 	void *iov_free[IOV_CLASSES];
 	struct loop_op *no_memory; /* operations to end with -ENOMEM: see req.c */
+	struct list lazy;          /* sends whose success makes no completion: see sock.c */
 	uint64_t inflight;         /* records in use, less those in the background */
 
 	/* Completions that had to be taken out of the ring's queue to make room. */
@@ -159,6 +163,8 @@ void uring_enter(struct uring_loop *l, bool wait, uint64_t until_ns);
 /* Something is to be submitted, or the kernel has completions that it posts only when entered. */
 bool uring_wants_enter(const struct uring_loop *l);
 bool uring_has_completions(const struct uring_loop *l);
+/* All completions that the kernel has posted have been taken. */
+bool uring_reaped_all(const struct uring_loop *l);
 /* Calls back for completions, up to CQE_BUDGET; returns how many. */
 unsigned uring_reap(struct uring_loop *l);
 /* Asks the kernel to end everything on this ring. */
@@ -192,6 +198,11 @@ static inline bool uring_is_no_memory(const struct loop_op *op)
 	return (uintptr_t)op->priv & 1;
 }
 void uring_pools_free(struct uring_loop *l);
+
+/* ---- sock.c ---- */
+
+/* Ends the lazy sends that have succeeded; returns how many. */
+unsigned uring_lazy_run(struct uring_loop *l);
 
 /* ---- timer.c ---- */
 

@@ -88,9 +88,7 @@ json_t *rpc_bdev_describe(const struct bdev *bdev)
 	set_number(object, "preferred_unmap_alignment", g->preferred_unmap_alignment_blocks);
 	set_number(object, "preferred_unmap_granularity", g->preferred_unmap_granularity_blocks);
 	json_object_set_new(object, "uuid", json_string(uuid));
-	json_object_set_new(object, "assigned_rate_limits",
-	        json_pack("{s:i, s:i, s:i, s:i}", "rw_ios_per_sec", 0, "rw_mbytes_per_sec", 0,
-	                "r_mbytes_per_sec", 0, "w_mbytes_per_sec", 0));
+	json_object_set_new(object, "assigned_rate_limits", rpc_qos_describe(bdev));
 	json_object_set_new(object, "claimed", json_boolean(bdev_is_claimed(bdev)));
 	if (bdev_is_claimed(bdev))
 		json_object_set_new(object, "claim_type", json_string("exclusive_write"));

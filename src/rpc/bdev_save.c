@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "rpc/bdev_describe.h"
 #include "rpc/method.h"
 
 /* Calls of bdev_enable_histogram by name of the bdev. */
@@ -63,19 +64,33 @@ static void save_hold(json_t *list, const char *name, uint64_t num_blocks)
 	                (json_int_t)num_blocks));
 }
 
-static void save_bdev(json_t *list, const struct bdev *bdev)
+/* What a user has set on a bdev beside its creation. */
+static json_t *save_settings(const struct bdev *bdev)
 {
 	const json_t *histogram = json_object_get(histograms, bdev->name);
+	json_t *list = json_array(), *limits = rpc_qos_save(bdev);
 
-	if (bdev->module->save)
-		append_all(list, bdev->module->save(bdev));
-	else
-		append_all(list, save_spec(bdev_get_spec(bdev), bdev->name, bdev->uuid));
 	if (bdev_get_policy(bdev) == BDEV_HOLD)
 		save_hold(list, bdev->name,
 		        bdev->held_blocks ? bdev->held_blocks : bdev->geometry.num_blocks);
+	if (limits)
+		append(list, "bdev_set_qos_limit", limits);
 	if (histogram)
 		append(list, "bdev_enable_histogram", json_deep_copy(histogram));
+	return list;
+}
+
+static void save_bdev(json_t *list, const struct bdev *bdev)
+{
+	json_t *calls = bdev->module->save ? bdev->module->save(bdev)
+	                                   : save_spec(bdev_get_spec(bdev), bdev->name, bdev->uuid);
+	json_t *settings = save_settings(bdev);
+
+	/* One that nothing here creates is found on its base, which takes a while. */
+	if (!calls && json_array_size(settings) > 0)
+		append(list, "bdev_wait_for_examine", NULL);
+	append_all(list, calls);
+	append_all(list, settings);
 }
 
 /* A creation that waits for its base would be lost otherwise. A module with its own form of saving

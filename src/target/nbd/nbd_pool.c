@@ -144,7 +144,8 @@ int nbd_pool_get(struct nbd_session *s, uint32_t bytes, struct nbd_request **out
 	}
 	s->used_bytes += class_bytes(class);
 	s->in_flight++;
-	__atomic_store_n(&s->stats.in_flight, s->in_flight, __ATOMIC_RELAXED);
+	req->counted = true;
+	nbd_count(&s->stats.in_flight, 1);
 	*out = req;
 	return 0;
 }
@@ -156,7 +157,7 @@ void nbd_pool_put(struct nbd_request *req)
 	BELLOWS_ASSERT(s->in_flight > 0);
 	s->in_flight--;
 	s->released = true;
-	__atomic_store_n(&s->stats.in_flight, s->in_flight, __ATOMIC_RELAXED);
+	nbd_stop_counting(req);
 	s->used_bytes -= class_bytes(req->buf_class);
 	push(s, req);
 }

@@ -47,6 +47,7 @@ static void queue(struct nbd_request *req, const struct writer *w, uint32_t data
 	req->head_len = (uint16_t)(w->pos - req->head);
 	req->data_len = data_len;
 	s->out_bytes += req->head_len + data_len;
+	nbd_stop_counting(req);
 	req->next = NULL;
 	*s->out_tail = req;
 	s->out_tail = &req->next;
@@ -175,6 +176,7 @@ void nbd_send(struct nbd_session *s)
 	struct nbd_request **end = &s->out;
 	unsigned n = 0;
 	uint64_t bytes = 0;
+	bool lazy;
 
 	if (s->send_busy || !s->out)
 		return;
@@ -192,9 +194,12 @@ void nbd_send(struct nbd_session *s)
 	*end = NULL;
 	if (!s->out)
 		s->out_tail = &s->out;
+	/* While more is received, and nothing else waits for what this send holds, its end is of no
+	 * interest before the next request comes. */
+	lazy = s->state == NBD_RUNNING && !s->stopping && !s->blocked && !s->out;
 	s->send_busy = true;
 	s->send_op.done = send_done;
-	loop_sock_send(s->loop, &s->send_op, s->sock, s->send_iov, n, false);
+	loop_sock_send(s->loop, &s->send_op, s->sock, s->send_iov, n, lazy);
 }
 
 void nbd_drop_replies(struct nbd_session *s)

@@ -26,6 +26,7 @@ struct nbd_request {
 	uint8_t *buf;
 	uint8_t buf_class;
 	uint8_t step; /* of commands that need several bios */
+	bool counted; /* in stats.in_flight: not answered yet */
 	uint16_t head_len;
 	uint32_t data_len;    /* of buf, to be sent after the head */
 	uint32_t done_bytes;  /* commands that go on piece by piece */
@@ -100,6 +101,13 @@ struct nbd_session {
 static inline void nbd_count(uint64_t *counter, uint64_t n)
 {
 	__atomic_store_n(counter, *counter + n, __ATOMIC_RELAXED);
+}
+
+static inline void nbd_stop_counting(struct nbd_request *req)
+{
+	if (req->counted)
+		nbd_count(&req->session->stats.in_flight, (uint64_t)-1);
+	req->counted = false;
 }
 
 /* nbd_session.c: asks for the end of this turn, where replies are sent and receiving goes on. */
