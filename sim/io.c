@@ -263,6 +263,7 @@ struct slot *io_slots(void)
 
 void io_answered(struct slot *s)
 {
+	run->tally.by_nbd++;
 	io_done(&s->bio);
 }
 

@@ -415,19 +415,22 @@ static bool run_completions(struct sim_loop *sl)
 
 		if (result == -EINPROGRESS)
 			continue; /* it has started itself again */
-		if (so->lazy && result >= 0) {
-			so->lazy_done = true;
-			so->next = NULL;
-			*sl->lazy_tail = so;
-			sl->lazy_tail = &so->next;
-			continue;
-		}
 		op->priv = NULL;
 		op_free(so);
 		op->done(op, result);
 		any = true;
 	}
 	return any;
+}
+
+void sim_op_done_lazily(struct sim_op *so)
+{
+	struct sim_loop *sl = sim_loop_of(so->loop);
+
+	so->lazy_done = true;
+	so->next = NULL;
+	*sl->lazy_tail = so;
+	sl->lazy_tail = &so->next;
 }
 
 static void run_lazy(struct sim_loop *sl)

@@ -136,7 +136,7 @@ enum run_misplaced {
 struct run_tally {
 	uint64_t runs, lives, bios, turns, events, crashes, restarts, resizes, creates, deletes,
 	        faults;
-	uint64_t virtual_ns, checks, crash_points, misplaced;
+	uint64_t virtual_ns, checks, crash_points, misplaced, by_nbd;
 };
 
 /* What makes a run, beside its seed. */
