@@ -281,6 +281,8 @@ static void primed(void *arg, const json_t *reply)
 {
 	(void)arg;
 	(void)reply;
+	for (unsigned i = 0; i < RUN_NODES_MAX; i++)
+		run->nodes[i].detached = false; /* it is made with all its bases */
 	run->from_config = run->config_valid && rng_one_in(&sim->sched, 2);
 	run->config_valid =
 	        run->from_config; /* else it tells of a stack that is laid out otherwise */

@@ -103,6 +103,7 @@ struct run_node {
 	uint64_t own_blocks;  /* that the last answered resize gave it; 0: as it was created */
 	uint64_t next_blocks; /* of a resize in flight; 0: none */
 	bool self_found;      /* comes back by examine */
+	bool detached;        /* its second base has been taken out */
 	/* The size that it shows, and the one that its metadata was last told to say. */
 	uint64_t label_shown, label_next;
 	uint64_t label_before[4]; /* what it may say beside: writes that a crash may have undone */
@@ -178,8 +179,10 @@ struct run {
 	struct {
 		char name[64];
 		uint64_t blocks;
-	} held[RUN_NODES_MAX];      /* when it was saved */
-	bool resized;               /* some resize has been begun */
+	} held[RUN_NODES_MAX]; /* when it was saved */
+	bool resized;          /* some resize has been begun */
+	/* A label is to refuse its next persist; it has. */
+	bool refuse_persist, persist_refused;
 	uint64_t points_of_life[4]; /* persistence points of the first lives */
 	bool life_started;          /* some life has got as far as to serve requests */
 	bool clean_end;             /* the last life ended in order */
@@ -292,6 +295,8 @@ bool stack_fails(const struct bdev *bdev);
 bool stack_faulty(const struct bdev *bdev);
 bool stack_repeatable(const struct bdev *bdev);
 bool stack_relaid(const struct bdev *bdev);
+/* It, or what stands on it, is to be given back to a bdev that it was taken from. */
+bool stack_reserved(const struct bdev *bdev);
 /* Whether any disk of the run has failed so far. */
 bool sim_any_fault(void);
 bool stack_fresh(const struct bdev *bdev);

@@ -236,7 +236,8 @@ void io_rescan(void)
 
 		if (m)
 			m->covered = true;
-		if (bdev_is_claimed(b) || b->state != BDEV_ONLINE || io_top_of(b))
+		if (bdev_is_claimed(b) || b->state != BDEV_ONLINE || io_top_of(b) ||
+		        stack_reserved(b))
 			continue;
 		for (unsigned i = 0; i < IO_TOPS; i++)
 			if (!tops[i].used) {
