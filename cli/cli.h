@@ -113,6 +113,8 @@ int cli_usage_error(const struct cli_args *args, const char *fmt, ...) printf_li
 
 struct param;
 
+/* Absolute, seen from the folder of this process; the caller frees. */
+char *word_to_path(const char *text);
 /* One value as the table wants it: sizes and times with units, lists as a,b,c. NULL and err set. */
 json_t *word_to_value(const struct param *param, const char *text, struct err *err);
 /*

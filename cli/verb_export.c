@@ -103,8 +103,7 @@ static int parse_where(const struct cli_args *args, struct where *where)
 	if (address && !port)
 		return cli_usage_error(args, "--address needs --port");
 	if (path) {
-		autofree char *folder = path[0] == '/' ? NULL : realpath(".", NULL);
-		autofree char *whole = folder ? xasprintf("%s/%s", folder, path) : xstrdup(path);
+		autofree char *whole = word_to_path(path);
 
 		where->server_name = xstrdup(whole);
 		where->params = json_pack("{s:s, s:s}", "name", whole, "path", whole);

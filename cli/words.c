@@ -142,6 +142,13 @@ static json_t *string_value(const char *name, const char *text, struct err *err)
 	return value;
 }
 
+char *word_to_path(const char *text)
+{
+	autofree char *folder = *text && *text != '/' ? realpath(".", NULL) : NULL;
+
+	return folder ? xasprintf("%s/%s", folder, text) : xstrdup(text);
+}
+
 static json_t *list_value(const struct param *param, const char *text, struct err *err)
 {
 	autofree char *copy = xstrdup(text);
@@ -191,6 +198,11 @@ json_t *word_to_value(const struct param *param, const char *text, struct err *e
 	case PARAM_STRING:
 	case PARAM_UUID:
 		break;
+	}
+	if (param->is_path) {
+		autofree char *path = word_to_path(text);
+
+		return string_value(param->name, path, err);
 	}
 	return string_value(param->name, text, err);
 }

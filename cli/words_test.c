@@ -38,6 +38,13 @@ static const struct param sample_table[] = {
         {0},
 };
 
+static const struct param file_table[] = {
+        {PARAM(struct sample, name, PARAM_STRING)},
+        {PARAM_NAMED("filename", struct sample, base, PARAM_STRING), .required = true,
+                .is_path = true},
+        {0},
+};
+
 static const struct param disk_table[] = {
         {PARAM(struct sample, block_size, PARAM_U32), .required = true, .unit = "bytes"},
         {PARAM(struct sample, num_blocks, PARAM_U64), .required = true, .unit = "blocks"},
@@ -95,6 +102,18 @@ static void values_become_what_the_table_says(void **state)
 	expect(sample_table, "N B m num_blocks=9223372036854775807",
 	        "{\"name\":\"N\",\"base\":\"B\",\"members\":[\"m\"],"
 	        "\"num_blocks\":9223372036854775807}");
+}
+
+/* The server's folder is not the caller's. */
+static void paths_become_absolute(void **state)
+{
+	autofree char *here = realpath(".", NULL);
+	autofree char *expected = xasprintf("{\"name\":\"D\",\"filename\":\"%s/a/disk\"}", here);
+
+	(void)state;
+	expect(file_table, "D a/disk", expected);
+	expect(file_table, "D /a/disk", "{\"name\":\"D\",\"filename\":\"/a/disk\"}");
+	expect(file_table, "D filename=", "{\"name\":\"D\",\"filename\":\"\"}");
 }
 
 static void a_size_stands_for_blocks(void **state)
@@ -201,6 +220,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(words_without_equals_fill_name_then_what_is_required),
 	        cmocka_unit_test(values_become_what_the_table_says),
+	        cmocka_unit_test(paths_become_absolute),
 	        cmocka_unit_test(a_size_stands_for_blocks),
 	        cmocka_unit_test(what_is_wrong_is_named),
 	        cmocka_unit_test(unknown_methods_get_json_where_it_parses),

@@ -211,6 +211,11 @@ struct run_node *stack_node_of(const struct bdev *bdev)
 	return NULL;
 }
 
+bool stack_is_found(const struct run_node *node)
+{
+	return sim_module_find(node->module)->claims & SIM_FOUND;
+}
+
 unsigned stack_claims(const struct bdev *bdev)
 {
 	const struct sim_module *m = sim_module_find(bdev->module->name);

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "bdev/core.h"
+#include "bdev/counts.h"
 #include "bdev/qos.h"
 
 /* A FIFO of bios, linked by bio->task. */
@@ -84,6 +85,7 @@ struct bio_pool {
 	size_t bounce_bytes;           /* allocated, free ones included */
 	size_t bounce_used_bytes;
 	struct bio_queue bounce_waiters;
+	struct buffer_stats stats[BUFFERS_SIZES];
 
 	struct loop_task wake;
 	bool waking;

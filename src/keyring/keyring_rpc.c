@@ -14,7 +14,7 @@ struct add_params {
 static const struct param add_table[] = {
         {PARAM(struct add_params, name, PARAM_STRING), .required = true,
                 .help = "what the key is called from now on"},
-        {PARAM(struct add_params, path, PARAM_STRING), .required = true,
+        {PARAM(struct add_params, path, PARAM_STRING), .required = true, .is_path = true,
                 .help = "absolute path of a regular file that belongs to the user of this process "
                         "and that nobody else may use (mode 0600)"},
         {0},

@@ -49,6 +49,7 @@ struct param {
 	enum param_type type;
 	bool required;
 	bool secret;          /* never saved, logged or echoed */
+	bool is_path;         /* of a file on the server; 'bellows' takes it from its own folder */
 	size_t offset;        /* of the member in the struct */
 	size_t given;         /* offset of a bool that tells whether it was there; 0: nobody asks */
 	uint64_t def;         /* numbers, booleans, enums (index) */

@@ -29,6 +29,7 @@ struct stack {
 	char bases[BASES_MAX][32];
 	char bdevs[BDEVS_MAX][BDEV_NAME_MAX];
 	char scratch_path[128]; /* of a backend */
+	char base_paths[BASES_MAX][128];
 	char key_paths[2][128]; /* of bdev_example */
 	struct disk *disks[BDEVS_MAX];
 };

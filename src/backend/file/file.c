@@ -103,7 +103,8 @@ static json_t *uring_example(const struct bdev_example *wanted)
 #define FILENAME_PARAM                                                                             \
 	{                                                                                          \
 		PARAM(struct file_params, filename, PARAM_STRING),                                 \
-		        .required = true, .help = "a regular file or a block device"               \
+		        .required = true, .is_path = true,                                         \
+		        .help = "a regular file or a block device"                                 \
 	}
 #define BLOCK_SIZE_PARAM                                                                           \
 	{                                                                                          \

@@ -46,7 +46,7 @@ struct create_server_params {
 static const struct param create_server_params[] = {
         {PARAM(struct create_server_params, name, PARAM_STRING), .required = true,
                 .help = "name of the new server"},
-        {PARAM(struct create_server_params, path, PARAM_STRING),
+        {PARAM(struct create_server_params, path, PARAM_STRING), .is_path = true,
                 .help = "unix socket to listen on; its mode is 0600"},
         {PARAM(struct create_server_params, address, PARAM_STRING),
                 .help = "numeric TCP address to listen on; default 127.0.0.1. There is no "
