@@ -125,12 +125,13 @@ static void print_counts(const struct board *b, double seconds)
 {
 	const struct run_tally *t = &b->tally;
 
-	printf("%lu runs, %lu lives, %lu requests, %lu sectors checked, %lu crashes, %lu restarts, "
+	printf("%lu runs, %lu lives, %lu requests (%lu by NBD), %lu sectors checked, %lu crashes, "
+	       "%lu restarts, "
 	       "%lu resizes, %lu creations, %lu deletions, %lu faults; %.1f simulated hours in "
 	       "%.1f s; hash %016lx; %lu failed\n",
-	        t->runs, t->lives, t->bios, t->checks, t->crashes, t->restarts, t->resizes,
-	        t->creates, t->deletes, t->faults, (double)t->virtual_ns / 3600e9, seconds, b->hash,
-	        b->failures);
+	        t->runs, t->lives, t->bios, t->by_nbd, t->checks, t->crashes, t->restarts,
+	        t->resizes, t->creates, t->deletes, t->faults, (double)t->virtual_ns / 3600e9,
+	        seconds, b->hash, b->failures);
 }
 
 int batch_run(const struct batch *batch, const struct run_given *given)

@@ -3,7 +3,7 @@
  * the stack or a size at a time, so that what it leads to can be foretold; quiesces, locks, plans
  * and statistics go on beside it.
  */
-#include "sim/control.h"
+#include "sim/nbd.h"
 
 #include "rpc/rpc.h"
 
@@ -406,6 +406,10 @@ const char *const ctl_names[CTL_KINDS] = {
         [CTL_RESTART] = "restart",
         [CTL_SIGNAL] = "SIGTERM",
         [CTL_CRASH] = "crash",
+        [CTL_MEMBER] = "take out or put back a base",
+        [CTL_EXPORT] = "export or not",
+        [CTL_CONNECT] = "connect",
+        [CTL_HANG_UP] = "hang up",
 };
 
 static const struct {
@@ -432,6 +436,10 @@ static const struct {
         [CTL_RESTART] = {3, true, start_restart, NULL, false},
         [CTL_SIGNAL] = {2, true, start_signal, NULL, false},
         [CTL_CRASH] = {6, true, start_crash, NULL, false},
+        [CTL_MEMBER] = {6, true, ctl_start_member, ctl_has_member, true},
+        [CTL_EXPORT] = {0, true, ctl_start_export, nbd_can_export, true},
+        [CTL_CONNECT] = {0, false, ctl_start_connect, nbd_is_exported, true},
+        [CTL_HANG_UP] = {0, false, ctl_start_hang_up, NULL, false},
 };
 
 static enum ctl_kind draw_kind(struct rng *rng)
@@ -479,13 +487,13 @@ void control_start_exact(uint32_t op, enum ctl_kind kind, struct bdev *bdev, uin
 
 bool control_start(uint32_t op, struct rng rng)
 {
-	enum ctl_kind kind = draw_kind(&rng);
+	enum ctl_kind kind = nbd_is_control(op) ? nbd_draw_kind(&rng) : draw_kind(&rng);
 	struct bdev *bdev;
 
 	if (!control_can_start() || (kinds[kind].alone && !control_idle()))
 		return false;
 	bdev = draw_bdev(&rng, kinds[kind].fits);
-	if (!bdev && kinds[kind].on_bdev)
+	if (kinds[kind].on_bdev && (!bdev || (kinds[kind].alone && stack_reserved(bdev))))
 		return true;
 	/* What was saved before is not the present stack any more. */
 	if (kind == CTL_CREATE || kind == CTL_DELETE || kind == CTL_RESIZE || kind == CTL_OUTSIDE ||

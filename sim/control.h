@@ -30,6 +30,10 @@ enum ctl_kind {
 	CTL_RESTART,
 	CTL_SIGNAL,
 	CTL_CRASH,
+	CTL_MEMBER,
+	CTL_EXPORT, /* these are drawn apart: nbd_control.c */
+	CTL_CONNECT,
+	CTL_HANG_UP,
 	CTL_KINDS
 };
 
@@ -80,3 +84,5 @@ void ctl_start_plan(struct ctl *c);
 void ctl_start_outside(struct ctl *c);
 void ctl_start_create(struct ctl *c);
 void ctl_start_delete(struct ctl *c);
+bool ctl_has_member(const struct bdev *bdev);
+void ctl_start_member(struct ctl *c);

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "sim/control.h"
+#include "sim/nbd.h"
 #include "sim/script.h"
 
 static void move_model(const char *from, const char *to)
@@ -95,11 +95,47 @@ static void released(void *arg)
 
 void ctl_start_create(struct ctl *c)
 {
-	if (bdev_is_claimed(c->bdev)) {
+	if (bdev_is_claimed(c->bdev) || nbd_is_exported(c->bdev)) {
 		ctl_end(c);
 		return;
 	}
 	io_release(c->bdev, released, c);
+}
+
+/* ---- bases that are taken out and put back
+ * ------------------------------------------------------------ */
+
+bool ctl_has_member(const struct bdev *bdev)
+{
+	return (stack_claims(bdev) & SIM_LABELLED) && bdev->num_bases > 1 && stack_node_of(bdev);
+}
+
+static void moved(void *arg, const struct err *err)
+{
+	struct ctl *c = arg;
+	bool failed = err && err->code;
+
+	if (failed && !sim_any_fault() && !life_is_stopping())
+		sim_fail("member", "op %u: a base of %s can't be %s: %s", c->op, c->name,
+		        c->node->detached ? "put back" : "taken out", err->text);
+	if (!failed)
+		c->node->detached = !c->node->detached;
+	ctl_end(c);
+}
+
+/* The workload leaves alone what has been taken out, so that it can be put back. */
+void ctl_start_member(struct ctl *c)
+{
+	struct bdev *base;
+
+	c->node = stack_node_of(c->bdev);
+	base = bdev_find(c->node->bases[1]);
+	if (c->bdev->bases[1] && !c->node->detached)
+		bdev_base_detach(c->bdev, 1, (struct bdev_done){moved, c});
+	else if (!c->bdev->bases[1] && base && c->node->detached)
+		bdev_base_attach(c->bdev, 1, base, (struct bdev_done){moved, c});
+	else
+		ctl_end(c);
 }
 
 /* ---- delete

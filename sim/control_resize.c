@@ -125,6 +125,15 @@ static void resized(void *arg, const struct resize_report *report)
 
 	sim_event(SIM_RESIZE, c->op, now, (uint64_t)report->err.code);
 	check_report(c, report);
+	run->refuse_persist = false;
+	if (run->persist_refused) { /* it has stopped half way: the same call completes it */
+		run->persist_refused = false;
+		c->planned = false;
+		if (report->err.code && bdev && bdev->state == BDEV_ONLINE) {
+			bdev_resize(bdev_find(c->name), c->new_blocks, resized, c);
+			return;
+		}
+	}
 	if (bdev && !report->err.code && now != c->new_blocks)
 		sim_fail("wrong size", "op %u: %s was resized to %lu blocks, and has %lu", c->op,
 		        c->name, c->new_blocks, now);
@@ -190,6 +199,7 @@ static void planned(void *arg, const struct resize_report *report)
 	set_floors(c, true);
 	if (node)
 		node->next_blocks = c->new_blocks;
+	run->refuse_persist = rng_one_in(&c->rng, 6);
 	bdev_resize(on, c->new_blocks, resized, c);
 }
 

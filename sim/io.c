@@ -1,7 +1,7 @@
 /*
  * Requests of the workload: drawn, submitted on any loop, and judged when they end.
  */
-#include "sim/io.h"
+#include "sim/nbd.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -23,6 +23,8 @@ static struct slot *slot_get(void)
 			continue;
 		if (!s->buf && posix_memalign((void **)&s->buf, 4096, IO_BYTES_MAX + 4096))
 			abort();
+		s->client = NULL;
+		s->lost = false;
 		return s;
 	}
 	return NULL;
@@ -85,7 +87,9 @@ static void judge_status(const struct slot *s, int status)
 	uint64_t end = s->offset + s->blocks, size = bdev_num_blocks(top->bdev);
 	uint64_t least = min_u64(min_u64(s->size_at_start, size), s->floor_blocks);
 
-	if (s->ranged && (end > max_u64(s->size_at_start, size) || end < s->offset)) {
+	if (s->lost)
+		return;
+	if (s->ranged && (end > max_u64(s->size_most, size) || end < s->offset)) {
 		if (status == 0)
 			bad_status(s, status, "it lies past the end");
 		return;
@@ -100,6 +104,8 @@ static void judge_status(const struct slot *s, int status)
 		return;
 	if (status == -EOPNOTSUPP &&
 	        (s->bio.op == BIO_UNMAP || s->bio.op == BIO_BLOCK_STATUS || s->bio.op == BIO_RESET))
+		return;
+	if (s->client && status == -ESHUTDOWN && nbd_may_end(s->client))
 		return;
 	if (top->removed || top->reset_at >= s->start || stack_faulty(top->bdev) ||
 	        stack_fails(top->bdev))
@@ -184,6 +190,8 @@ static void judge_gates(const struct slot *s, int status)
 {
 	const struct top *top = s->top;
 
+	if (s->client) /* the answer comes later than the end */
+		return;
 	if (top->quiesced_at && top->quiesced_at < SEQ_NEVER && status == 0)
 		sim_fail("quiesce", "op %u: %s on %s ended while the bdev was quiesced", s->op,
 		        bio_op_name((enum bio_op)s->bio.op), top->model->name);
@@ -205,7 +213,7 @@ static void io_done(struct bio *bio)
 	if (!s->busy)
 		sim_fail("completed twice", "op %u: %s ended a second time", s->op,
 		        bio_op_name((enum bio_op)bio->op));
-	if (loop_self() != s->loop)
+	if (!s->client && loop_self() != s->loop)
 		sim_fail("wrong loop", "op %u was submitted on loop %u and ended on loop %u", s->op,
 		        s->loop->id, loop_self()->id);
 	sim_event(SIM_OP_END, s->op, (uint64_t)status, bio->op);
@@ -249,6 +257,51 @@ static void io_done(struct bio *bio)
 		update_reads_from(top);
 	top->in_flight--;
 	top_try_close(top);
+}
+
+struct slot *io_slots(void)
+{
+	return slots;
+}
+
+void io_answered(struct slot *s)
+{
+	run->tally.by_nbd++;
+	io_done(&s->bio);
+}
+
+void io_lost(struct slot *s)
+{
+	s->lost = true;
+	s->bio.status = -ESHUTDOWN;
+	io_done(&s->bio);
+}
+
+/* ---- sizes -------------------------------------------------------------------------------------
+ */
+
+static bool changes(const struct slot *s)
+{
+	return s->bio.op == BIO_WRITE || s->bio.op == BIO_WRITE_ZEROES || s->bio.op == BIO_UNMAP;
+}
+
+/* A write that is on its way to the daemon may land where the bdev has shrunk and grown again. */
+void io_size(struct top *top, uint64_t blocks)
+{
+	struct model *m = top->model;
+	uint64_t from = m->sectors;
+
+	model_resize(m, blocks * top->block_sectors);
+	for (unsigned i = 0; i < IO_SLOTS; i++) {
+		struct slot *s = &slots[i];
+
+		if (!s->busy || s->top != top)
+			continue;
+		s->size_most = max_u64(s->size_most, blocks);
+		if (s->client && changes(s))
+			model_write_again(m, max_u64(from, sectors_of(s, s->offset)),
+			        sectors_of(s, s->offset) + written_sectors(s), s->start, s->value);
+	}
 }
 
 /* ---- drawing -----------------------------------------------------------------------------------
@@ -329,31 +382,31 @@ static void fill(struct slot *s, struct rng *rng)
 static void submit(struct slot *s, struct top *top)
 {
 	struct loop *loop = loop_self();
-	bool writes =
-	        s->bio.op == BIO_WRITE || s->bio.op == BIO_WRITE_ZEROES || s->bio.op == BIO_UNMAP;
-
+	s->size_at_start = s->size_most = bdev_num_blocks(top->bdev);
+	/* The bdev has grown and its holder has not been told yet: what is written there counts. */
+	if (s->size_at_start * top->block_sectors > top->model->sectors)
+		io_size(top, s->size_at_start);
 	s->busy = true;
 	busy++;
 	top->in_flight++;
 	s->loop = loop;
 	s->issued_ns = sim->now_ns;
-	s->size_at_start = bdev_num_blocks(top->bdev);
-	/* The bdev has grown and its holder has not been told yet: what is written there counts. */
-	if (s->size_at_start * top->block_sectors > top->model->sectors)
-		model_resize(top->model, s->size_at_start * top->block_sectors);
 	s->floor_blocks = top->model->floor_sectors / top->block_sectors;
 	s->reads =
 	        s->bio.op == BIO_READ || s->bio.op == BIO_COMPARE || s->bio.op == BIO_BLOCK_STATUS;
-	s->start = writes ? model_write_start(top->model, sectors_of(s, s->offset),
-	                            written_sectors(s), s->value)
-	                  : ++run->seq;
+	s->start = changes(s) ? model_write_start(top->model, sectors_of(s, s->offset),
+	                                written_sectors(s), s->value)
+	                      : ++run->seq;
 	if (s->reads && s->start < top->model->reads_from)
 		top->model->reads_from = s->start;
 	if (s->bio.op == BIO_RESET)
 		top->reset_at = SEQ_NEVER;
 	sim_event(SIM_OP_START, s->op, s->bio.op, loop->id);
 	sim_event(SIM_OP_BIO, s->op, s->offset, s->blocks);
-	bio_submit(top->handle, &s->bio, s->offset);
+	if (s->client)
+		nbd_client_send(s->client, s);
+	else
+		bio_submit(top->handle, &s->bio, s->offset);
 }
 
 bool io_start(uint32_t op, struct rng rng)
@@ -386,6 +439,8 @@ bool io_start(uint32_t op, struct rng rng)
 	if (kind == BIO_WRITE_ZEROES && rng_one_in(&rng, 4))
 		s->bio.flags |= BIO_NO_UNMAP;
 	fill(s, &rng);
+	if (run->nbd)
+		s->client = nbd_client_for(top, kind, s->offset, s->blocks);
 	submit(s, top);
 	return true;
 }

@@ -40,6 +40,10 @@ struct top {
 
 struct slot {
 	bool busy, ranged, reads;
+	bool lost;                 /* its client will never know what has become of it */
+	struct nbd_client *client; /* that it goes through; NULL: straight to the bdev */
+	uint64_t cookie;
+	uint64_t size_most; /* the bdev has had meanwhile */
 	uint32_t op, start, value;
 	struct top *top;
 	struct loop *loop;
@@ -50,6 +54,13 @@ struct slot {
 	struct bio bio;
 };
 
+/* The array of IO_SLOTS. */
+struct slot *io_slots(void);
+/* A request that went through a client ends: with bio.status, or without an answer. */
+void io_answered(struct slot *s);
+void io_lost(struct slot *s);
+/* The bdev has that size now. */
+void io_size(struct top *top, uint64_t blocks);
 /* The array of IO_TOPS. */
 struct top *io_tops(void);
 struct top *draw_top(struct rng *rng);

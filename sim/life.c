@@ -10,7 +10,7 @@
 #include "bdev/control.h"
 #include "bdev/core.h"
 #include "rpc/server.h"
-#include "sim/run.h"
+#include "sim/nbd.h"
 #include "sim/script.h"
 
 #define OPS_PER_TURN 8
@@ -42,7 +42,7 @@ static bool is_control(uint32_t op)
 		return script_is_control(op);
 	if (run->given.scenario == SCENARIO_PLAIN || (run->given.without & WITHOUT_CONTROL))
 		return false;
-	return rng_mix(sim->seed * 31 + op) % 24 == 0;
+	return rng_mix(sim->seed * 31 + op) % 24 == 0 || nbd_is_control(op);
 }
 
 static unsigned loop_of(uint32_t op)
@@ -122,18 +122,30 @@ static void stopped(void *arg, const struct err *err)
 	loops_stop(0);
 }
 
+static void clients_gone(void *arg)
+{
+	(void)arg;
+	bdev_stop((struct bdev_done){stopped, NULL});
+}
+
+/* As bellowsd ends. */
 void life_stop(void)
 {
 	if (life.phase == LIFE_STOPPING)
 		return;
 	life.over = true;
 	life.phase = LIFE_STOPPING;
-	bdev_stop((struct bdev_done){stopped, NULL});
+	rpc_begin_stop(clients_gone, NULL);
 }
 
 bool life_is_stopping(void)
 {
 	return life.phase == LIFE_STOPPING;
+}
+
+bool life_is_ending(void)
+{
+	return life.phase >= LIFE_CLOSING;
 }
 
 static void on_signal(int signum)
@@ -269,6 +281,8 @@ static void primed(void *arg, const json_t *reply)
 {
 	(void)arg;
 	(void)reply;
+	for (unsigned i = 0; i < RUN_NODES_MAX; i++)
+		run->nodes[i].detached = false; /* it is made with all its bases */
 	run->from_config = run->config_valid && rng_one_in(&sim->sched, 2);
 	run->config_valid =
 	        run->from_config; /* else it tells of a stack that is laid out otherwise */

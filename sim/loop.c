@@ -78,16 +78,25 @@ int loops_start(const struct loop_config *config, struct err *err)
 	return 0;
 }
 
+static void op_free(struct sim_op *so)
+{
+	if (so->iovs != so->inline_iovs)
+		free(so->iovs);
+	free(so->path);
+	so->next = op_pool;
+	op_pool = so;
+}
+
 void sim_loops_end(void)
 {
 	for (unsigned i = 0; i < num_loops; i++) {
 		struct sim_op *so;
 
 		while ((so = heap_pop(&loops[i].ops)))
-			so->next = op_pool, op_pool = so;
+			op_free(so);
 		while ((so = loops[i].lazy)) {
 			loops[i].lazy = so->next;
-			so->next = op_pool, op_pool = so;
+			op_free(so);
 		}
 		heap_free(&loops[i].ops);
 		heap_free(&loops[i].timers);
@@ -238,15 +247,6 @@ struct sim_op *sim_op_new(struct loop *loop, struct loop_op *op, enum sim_op_kin
 	so->iovs = so->inline_iovs;
 	op->priv = so;
 	return so;
-}
-
-static void op_free(struct sim_op *so)
-{
-	if (so->iovs != so->inline_iovs)
-		free(so->iovs);
-	free(so->path);
-	so->next = op_pool;
-	op_pool = so;
 }
 
 void sim_op_start(struct sim_op *so, uint64_t delay_ns)
@@ -420,19 +420,22 @@ static bool run_completions(struct sim_loop *sl)
 
 		if (result == -EINPROGRESS)
 			continue; /* it has started itself again */
-		if (so->lazy && result >= 0) {
-			so->lazy_done = true;
-			so->next = NULL;
-			*sl->lazy_tail = so;
-			sl->lazy_tail = &so->next;
-			continue;
-		}
 		op->priv = NULL;
 		op_free(so);
 		op->done(op, result);
 		any = true;
 	}
 	return any;
+}
+
+void sim_op_done_lazily(struct sim_op *so)
+{
+	struct sim_loop *sl = sim_loop_of(so->loop);
+
+	so->lazy_done = true;
+	so->next = NULL;
+	*sl->lazy_tail = so;
+	sl->lazy_tail = &so->next;
 }
 
 static void run_lazy(struct sim_loop *sl)

@@ -147,6 +147,20 @@ uint32_t model_write_start(struct model *m, uint64_t sector, uint64_t count, uin
 	return start;
 }
 
+void model_write_again(struct model *m, uint64_t from, uint64_t end, uint32_t start, uint32_t value)
+{
+	for (uint64_t i = from; i < min_u64(end, m->sectors); i++) {
+		struct model_sector *s = &m->sector[i];
+		bool known = false;
+
+		for (uint32_t k = 0; k < s->count; k++)
+			known |= s->entries[k].start == start;
+		if (!known)
+			*push(m, s) = (struct model_entry){
+			        .value = value, .start = start, .end = SEQ_NEVER};
+	}
+}
+
 static void entry_end(const struct model *m, struct model_sector *s, uint32_t start, uint32_t end,
         enum model_outcome outcome)
 {

@@ -77,6 +77,9 @@ void model_resize(struct model *m, uint64_t sectors);
 
 /* The start of a write; the number to give to the end. */
 uint32_t model_write_start(struct model *m, uint64_t sector, uint64_t count, uint32_t value);
+/* The same write once more, for sectors from..end-1 that do not know of it. */
+void model_write_again(
+        struct model *m, uint64_t from, uint64_t end, uint32_t start, uint32_t value);
 enum model_outcome {
 	WRITE_DONE,
 	WRITE_DURABLE, /* with FUA */

@@ -65,6 +65,7 @@ void runner_reset(uint64_t seed, const struct run_given *given)
 	run->depth = 1U << rng_range(&rng, 0, 5);
 	run->step_max_blocks = 1U << rng_range(&rng, 3, 7);
 	run->faulty = rng_one_in(&rng, 3);
+	run->nbd = given->scenario == SCENARIO_RANDOM && rng_one_in(&rng, 3);
 	if (given->scenario == SCENARIO_SCRIPT) {
 		run->data_loops = 1;
 		run->depth = 32;
@@ -78,6 +79,7 @@ void runner_reset(uint64_t seed, const struct run_given *given)
 	}
 	run->seq = run->last_model = run->next_op = run->overflows = 0;
 	run->last_node = run->last_value = 0;
+	run->refuse_persist = run->persist_refused = false;
 	run->resized = run->config_valid = run->from_config = false;
 	memset(run->points_of_life, 0, sizeof(run->points_of_life));
 	run->life_started = run->clean_end = false;

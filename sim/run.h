@@ -107,6 +107,7 @@ struct run_node {
 	uint64_t own_blocks;  /* that the last answered resize gave it; 0: as it was created */
 	uint64_t next_blocks; /* of a resize in flight; 0: none */
 	bool self_found;      /* comes back by examine */
+	bool detached;        /* its second base has been taken out */
 	/* The size that it shows, and the one that its metadata was last told to say. */
 	uint64_t label_shown, label_next;
 	uint64_t label_before[4]; /* what it may say beside: writes that a crash may have undone */
@@ -140,7 +141,7 @@ enum run_misplaced {
 struct run_tally {
 	uint64_t runs, lives, bios, turns, events, crashes, restarts, resizes, creates, deletes,
 	        faults;
-	uint64_t virtual_ns, checks, crash_points, misplaced;
+	uint64_t virtual_ns, checks, crash_points, misplaced, by_nbd;
 };
 
 /* What makes a run, beside its seed. */
@@ -163,6 +164,7 @@ struct run {
 	/* drawn at the start */
 	unsigned data_loops, depth, step_max_blocks;
 	bool faulty; /* disks fail in this run */
+	bool nbd;    /* some of the requests go through the NBD target */
 
 	uint64_t kept_allocations; /* of an empty life; constant */
 
@@ -181,8 +183,10 @@ struct run {
 	struct {
 		char name[64];
 		uint64_t blocks;
-	} held[RUN_NODES_MAX];      /* when it was saved */
-	bool resized;               /* some resize has been begun */
+	} held[RUN_NODES_MAX]; /* when it was saved */
+	bool resized;          /* some resize has been begun */
+	/* A label is to refuse its next persist; it has. */
+	bool refuse_persist, persist_refused;
 	uint64_t points_of_life[4]; /* persistence points of the first lives */
 	bool life_started;          /* some life has got as far as to serve requests */
 	bool clean_end;             /* the last life ended in order */
@@ -212,6 +216,8 @@ _Noreturn void life_run(void);
 /* Stops the daemon at once, as a signal does, with all that is under way. */
 void life_stop(void);
 bool life_is_stopping(void);
+/* Nothing is asked of the daemon any more. */
+bool life_is_ending(void);
 /* Ends this life in order; the next one begins where this one stopped. */
 void life_restart(void);
 
@@ -296,6 +302,8 @@ bool stack_faulty(const struct bdev *bdev);
 bool stack_repeatable(const struct bdev *bdev);
 /* It, or something that it stands on, has this claim. */
 bool stack_any_claims(const struct bdev *bdev, unsigned claim);
+/* It, or what stands on it, is to be given back to a bdev that it was taken from. */
+bool stack_reserved(const struct bdev *bdev);
 /* Whether any disk of the run has failed so far. */
 bool sim_any_fault(void);
 bool stack_fresh(const struct bdev *bdev);

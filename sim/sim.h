@@ -73,8 +73,7 @@ struct sim_op {
 	struct loop *loop;
 	uint8_t kind;
 	bool dsync, cancelled;
-	bool lazy; /* told of its success when something else happens */
-	bool lazy_done;
+	bool lazy_done; /* told of its success when something else happens */
 	struct loop_file *file;
 	uint64_t offset, len;
 	struct iovec *iovs; /* own, or inline_iovs */
@@ -92,6 +91,8 @@ struct sim_op *sim_op_new(struct loop *loop, struct loop_op *op, enum sim_op_kin
 void sim_op_start(struct sim_op *so, uint64_t delay_ns);
 /* Makes a started operation due now. */
 void sim_op_hurry(struct sim_op *so);
+/* It has not been started and has succeeded; told in the loop's next turn that is for something. */
+void sim_op_done_lazily(struct sim_op *so);
 /* Keeps it until it is hurried. */
 void sim_op_park(struct sim_op *so);
 /* Copies the array; sets len. */
@@ -102,6 +103,8 @@ void sim_ops_each(void (*fn)(struct sim_op *so));
 void sim_file_op_tear(struct sim_op *so);
 bool sim_op_cancel_now(struct sim_op *so);
 
+/* The other side has closed its end. */
+bool sim_sock_is_alone(const struct loop_sock *sock);
 /* Sockets of one life. */
 void sim_sock_cancelled(struct sim_op *so);
 void sim_socks_end(void);

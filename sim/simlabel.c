@@ -71,8 +71,7 @@ static void fill(const struct simlabel *d, struct label *label)
 	label->self_found = d->params.self_found;
 	str_copy(label->name, sizeof(label->name), d->bdev->name);
 	for (unsigned i = 0; i < d->bdev->num_bases; i++)
-		if (d->bdev->bases[i])
-			str_copy(label->bases[i], sizeof(label->bases[i]), d->bdev->bases[i]->name);
+		str_copy(label->bases[i], sizeof(label->bases[i]), d->names[i]);
 	label->num_blocks = d->size_wanted;
 	label->crc = simlabel_crc(label);
 }
@@ -130,7 +129,17 @@ static void simlabel_persist(
 {
 	struct run_node *node = stack_node_of(bdev);
 	bool grows = planned->num_blocks > bdev->geometry.num_blocks;
+	struct err err = ERR_NONE;
 
+	if (run->refuse_persist && node) {
+		run->refuse_persist = false;
+		run->persist_refused = true;
+		before(node, node->label_next);
+		node->label_next = planned->num_blocks;
+		err_set(&err, -EIO, "the label of '%s' is not written this time", bdev->name);
+		bdev_done_call(done, &err);
+		return;
+	}
 	if ((PLANT(LABEL_GROWTH_UNWRITTEN) && grows) || (PLANT(LABEL_SHRINK_UNWRITTEN) && !grows)) {
 		if (node)
 			node->label_next = planned->num_blocks;
@@ -245,6 +254,9 @@ static void simlabel_create(struct bdev *bdev, struct bdev_done done)
 	d->bdev = bdev;
 	d->labels = simlabel_labels();
 	for (unsigned i = 0; i < bdev->num_bases; i++)
+		if (bdev_get_spec(bdev)->bases[i])
+			str_copy(d->names[i], sizeof(d->names[i]), bdev_get_spec(bdev)->bases[i]);
+	for (unsigned i = 0; i < bdev->num_bases; i++)
 		if (!bdev->bases[i] ||
 		        bdev_num_blocks(bdev->bases[i]) <=
 		                simlabel_header_blocks(bdev->bases[i]->geometry.block_bytes))
@@ -356,7 +368,7 @@ static json_t *simlabel_save(const struct bdev *bdev)
 		return NULL;
 	}
 	for (unsigned i = 0; i < bdev->num_bases; i++)
-		json_array_append_new(bases, json_string(bdev_get_spec(bdev)->bases[i]));
+		json_array_append_new(bases, json_string(d->names[i]));
 	return json_pack("[{s:s, s:{s:s, s:o, s:I}}]", "method", "bdev_simlabel_create", "params",
 	        "name", bdev->name, "base_bdevs", bases, "set", (json_int_t)d->params.set);
 }

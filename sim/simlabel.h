@@ -37,7 +37,8 @@ struct simlabel {
 	uint64_t generation, found[BASES_MAX];
 	unsigned slots[BASES_MAX]; /* where the newest label of each base is: never written over */
 	uint64_t size_wanted;
-	unsigned at; /* base in work */
+	char names[BASES_MAX][64]; /* of its bases, also while one is taken out */
+	unsigned at;               /* base in work */
 	bool without_second;
 	struct bdev_done done;
 };

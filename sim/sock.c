@@ -229,19 +229,12 @@ static int send_end(struct sim_op *so, int result)
 	return result;
 }
 
-static int send_execute(struct sim_op *so)
+/* The next n bytes arrive. */
+static void deliver(struct sim_op *so, uint64_t n)
 {
 	struct loop_sock *s = sock_of(so), *to = s->peer;
-	uint64_t n, at = 0, left;
+	uint64_t at = 0, left = n;
 
-	if (!to || s->shut)
-		return send_end(so, -EPIPE);
-	n = min_u64(so->len - so->offset, STREAM_BYTES - to->len);
-	if (n == 0 && so->len > so->offset)
-		return park(so);
-	if (n > 1 && rng_one_in(&sim->sched, 4))
-		n = rng_range(&sim->sched, 1, n);
-	left = n;
 	for (unsigned i = 0; i < so->iovcnt && left > 0; i++) {
 		const uint8_t *src = so->iovs[i].iov_base;
 
@@ -255,6 +248,29 @@ static int send_execute(struct sim_op *so)
 	so->offset += n;
 	sim_event(SIM_SOCK, s->id, n, 1);
 	wake(to->recv);
+}
+
+/* How many bytes the other side can take; -1: none any more. */
+static int64_t room(const struct loop_sock *s)
+{
+	const struct loop_sock *to = s->peer;
+
+	return !to || s->shut || to->shut ? -1 : (int64_t)(STREAM_BYTES - to->len);
+}
+
+static int send_execute(struct sim_op *so)
+{
+	int64_t most = room(sock_of(so));
+	uint64_t n;
+
+	if (most < 0)
+		return send_end(so, -EPIPE);
+	n = min_u64(so->len - so->offset, (uint64_t)most);
+	if (n == 0 && so->len > so->offset)
+		return park(so);
+	if (n > 1 && rng_one_in(&sim->sched, 4))
+		n = rng_range(&sim->sched, 1, n);
+	deliver(so, n);
 	if (so->offset < so->len)
 		return again_soon(so);
 	return send_end(so, (int)so->len);
@@ -269,8 +285,14 @@ void loop_sock_send(struct loop *loop, struct loop_op *op, struct loop_sock *soc
 	so->execute = send_execute;
 	so->file = (void *)sock;
 	sim_op_take_iovs(so, iov, iovcnt);
-	so->lazy = lazy;
 	sock->send = so;
+	/* A lazy one is tried at once; if that is not enough it is like any other. */
+	if (lazy && room(sock) >= (int64_t)so->len && !rng_one_in(&sim->sched, 8)) {
+		deliver(so, so->len);
+		(void)send_end(so, 0);
+		sim_op_done_lazily(so);
+		return;
+	}
 	sim_op_start(so, rng_range(&sim->sched, 100, 20 * NSEC_PER_USEC));
 }
 
@@ -297,6 +319,11 @@ void loop_sock_shutdown(struct loop *loop, struct loop_sock *sock)
 		wake(sock->peer->recv);
 		wake(sock->peer->send);
 	}
+}
+
+bool sim_sock_is_alone(const struct loop_sock *sock)
+{
+	return !sock->peer;
 }
 
 static void sock_free(struct loop_sock *sock)

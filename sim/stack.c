@@ -307,6 +307,20 @@ bool stack_repeatable(const struct bdev *bdev)
 	return repeatable;
 }
 
+bool stack_reserved(const struct bdev *bdev)
+{
+	const struct bdev *parent;
+
+	for (unsigned i = 0; i < RUN_NODES_MAX; i++)
+		if (run->nodes[i].state != NODE_FREE && run->nodes[i].detached &&
+		        strcmp(run->nodes[i].bases[1], bdev->name) == 0)
+			return true;
+	for (unsigned i = 0; (parent = bdev_parent(bdev, i)); i++)
+		if (stack_reserved(parent))
+			return true;
+	return false;
+}
+
 bool stack_fresh(const struct bdev *bdev)
 {
 	if (run->next_op > 0 || run->life_started)

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "sim/io.h"
+#include "sim/nbd.h"
 
 struct top *draw_top(struct rng *rng)
 {
@@ -61,7 +61,8 @@ static void on_resized(struct bdev_handle *handle, uint64_t old_blocks, uint64_t
 		        top->model->name, old_blocks, new_blocks);
 	top->known_blocks = new_blocks;
 	top->agreed_blocks = UINT64_MAX;
-	model_resize(top->model, new_blocks * top->block_sectors);
+	io_size(top, new_blocks);
+	nbd_resized(top->bdev->name);
 	if (top->tell)
 		sim_fail("told wrongly", "%s: told of a resize during another", top->model->name);
 	if (rng_one_in(&sim->sched, 2)) {
@@ -90,6 +91,7 @@ static void on_removed(struct bdev_handle *handle)
 		sim_fail("told wrongly", "%s: told twice that it is removed", top->model->name);
 	top->removed = true;
 	top->removed_ns = sim->now_ns;
+	nbd_excuse(top->bdev->name);
 	if (top->closing)
 		return;
 	/* Goes on for a while, as a client does who has not heard of it yet. */
@@ -234,7 +236,8 @@ void io_rescan(void)
 
 		if (m)
 			m->covered = true;
-		if (bdev_is_claimed(b) || b->state != BDEV_ONLINE || io_top_of(b))
+		if (bdev_is_claimed(b) || b->state != BDEV_ONLINE || io_top_of(b) ||
+		        stack_reserved(b))
 			continue;
 		for (unsigned i = 0; i < IO_TOPS; i++)
 			if (!tops[i].used) {

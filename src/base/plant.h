@@ -49,6 +49,7 @@
 	X(SPLIT_OFF_BY_ONE, "the last part of a split begins one block early")                     \
 	X(DELAYED_FOREVER, "of two requests that are due together the second stays")               \
 	X(SIZE_NOT_SYNCED, "a new length of a file is not made durable")                           \
+	X(PERSIST_SKIPPED_ON_RETRY, "a resize that is repeated leaves out the metadata")           \
 	X(META_NOT_FLUSHED, "metadata is not flushed after it was written")                        \
 	X(LABEL_GROWTH_UNWRITTEN, "a label is not written when its bdev grows")                    \
 	X(LABEL_SHRINK_UNWRITTEN, "a label is not written when its bdev shrinks")                  \

@@ -110,7 +110,8 @@ static void persist(struct transaction *t, struct layer *layer)
 {
 	struct bdev *bdev = layer->bdev;
 
-	if (!bdev->module->persist) {
+	if (!bdev->module->persist ||
+	        (PLANT(PERSIST_SKIPPED_ON_RETRY) && !list_empty(&t->bdev->graph->problems))) {
 		publish(t, layer);
 		return;
 	}

@@ -276,9 +276,10 @@ void loop_sock_connect(struct loop *loop, struct loop_op *op, const struct loop_
 void loop_sock_recv(struct loop *loop, struct loop_op *op, struct loop_sock *sock, void *buf,
         size_t len, bool all);
 /*
- * Sends everything; result: the total length. One send at a time per socket. lazy: success may be
- * told as late as when something else happens on this loop, so that a send costs no wake-up of its
- * own; only for a caller that needs nothing of the send's end before something else happens.
+ * Sends everything; result: the total length. One send at a time per socket. lazy: when the first
+ * try has sent all, success is told in the loop's next turn, which nobody is woken for, so that a
+ * send costs no wake-up of its own; only for a caller that needs nothing of the send's end before
+ * something else happens on this loop. What the first try has not sent goes on as without lazy.
  */
 void loop_sock_send(struct loop *loop, struct loop_op *op, struct loop_sock *sock,
         const struct iovec *iov, unsigned iovcnt, bool lazy);

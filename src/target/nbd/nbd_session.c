@@ -277,13 +277,24 @@ static void take_more(struct nbd_session *s)
 	}
 }
 
+/* Nothing is answered any more, and nothing more received: not the rest of a payload either that
+ * was to be, had the connection not broken in this turn. */
+static void drop_all(struct nbd_session *s)
+{
+	nbd_drop_replies(s);
+	if (s->filling && !s->recv_busy) {
+		nbd_pool_put(s->filling);
+		s->filling = NULL;
+	}
+}
+
 static void turn_end(struct loop_task *task)
 {
 	struct nbd_session *s = container_of(task, struct nbd_session, turn_end);
 
 	s->turn_end_queued = false;
 	if (s->state == NBD_BROKEN)
-		nbd_drop_replies(s);
+		drop_all(s);
 	else
 		nbd_send(s);
 	if (has_ended(s)) {

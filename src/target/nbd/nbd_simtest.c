@@ -19,6 +19,7 @@
 #define CLIENTS 5
 #define READS 40
 #define SEEDS 200
+#define HALF_WRITE_BYTES 40960
 
 static const struct loop_addr addr = {.kind = LOOP_ADDR_TCP, .host = "127.0.0.1", .port = 10809};
 
@@ -104,7 +105,7 @@ static void end(struct nbd_server *server)
 struct client {
 	struct loop_sock *sock;
 	struct loop_op connect_op, send_op, recv_op;
-	uint8_t out[1024 + READS * NBD_REQUEST_BYTES];
+	uint8_t out[1024 + HALF_WRITE_BYTES];
 	size_t out_len;
 	uint8_t in[65536];
 	uint64_t received;
@@ -166,7 +167,7 @@ static void connect_client(struct client *c)
 }
 
 /* Client flags, NBD_OPT_GO for the default export, and reads: cut off after len bytes. */
-static void prepare(struct client *c, size_t len)
+static void prepare(struct client *c, unsigned reads, size_t len)
 {
 	struct writer w = writer_of(c->out, sizeof(c->out));
 
@@ -175,7 +176,7 @@ static void prepare(struct client *c, size_t len)
 	writer_be32(&w, NBD_OPT_GO);
 	writer_be32(&w, 6);
 	writer_zero(&w, 6);
-	for (unsigned i = 0; i < READS; i++) {
+	for (unsigned i = 0; i < reads; i++) {
 		writer_be32(&w, NBD_REQUEST_MAGIC);
 		writer_be32(&w, NBD_CMD_READ);
 		writer_be64(&w, i);
@@ -200,7 +201,7 @@ static void test_silent_clients_are_cut_off(void **state)
 		struct client *c = xcalloc(1, sizeof(*c));
 		uint64_t begin_ns = loop_now_ns(loop_self());
 
-		prepare(c, lens[i]);
+		prepare(c, READS, lens[i]);
 		connect_client(c);
 		wait_for(&c->ended);
 		assert_true(c->ended_ns - begin_ns >= NBD_NEGOTIATION_NS);
@@ -217,7 +218,7 @@ static void test_a_client_in_transmission_may_be_silent(void **state)
 	struct client *c = xcalloc(1, sizeof(*c));
 
 	(void)state;
-	prepare(c, 26);
+	prepare(c, READS, 26);
 	connect_client(c);
 	assert_false(sim_run_until(flag_is_set, &c->ended, 100 * NSEC_PER_SEC));
 	assert_int_equal(server->num_conns, 1);
@@ -237,7 +238,7 @@ static void test_deaf_client(void **state)
 	bool removed = false;
 
 	(void)state;
-	prepare(c, sizeof(c->out));
+	prepare(c, READS, sizeof(c->out));
 	c->deaf = true;
 	connect_client(c);
 	(void)sim_run_until(flag_is_set, &c->ended, NSEC_PER_SEC);
@@ -290,7 +291,7 @@ static void end_in_any_order(uint64_t seed)
 
 	e.clients = xcalloc(CLIENTS, sizeof(*e.clients));
 	for (unsigned i = 0; i < CLIENTS; i++) {
-		prepare(&e.clients[i], loop_random(loop_self()) % 400);
+		prepare(&e.clients[i], READS, loop_random(loop_self()) % 400);
 		connect_client(&e.clients[i]);
 	}
 	(void)sim_run_until(flag_is_set, &never, loop_random(loop_self()) % (2 * NSEC_PER_MSEC));
@@ -311,6 +312,63 @@ static void test_ends_in_any_order(void **state)
 		end_in_any_order(seed);
 }
 
+static bool nobody_is_connected(void *arg)
+{
+	return ((struct nbd_server *)arg)->num_conns == 0;
+}
+
+static void send_half_write(void *arg)
+{
+	struct client *c = arg;
+	struct writer w = writer_of(c->out, sizeof(c->out));
+	struct iovec iov = {c->out, NBD_REQUEST_BYTES + HALF_WRITE_BYTES / 2};
+
+	writer_be32(&w, NBD_REQUEST_MAGIC);
+	writer_be32(&w, NBD_CMD_WRITE);
+	writer_be64(&w, READS);
+	writer_be64(&w, 0);
+	writer_be32(&w, HALF_WRITE_BYTES);
+	writer_zero(&w, HALF_WRITE_BYTES / 2);
+	assert_false(w.bad);
+	c->sending = true;
+	loop_sock_send(loop_self(), &c->send_op, c->sock, &iov, 1, false);
+}
+
+static bool has_sent(void *arg)
+{
+	return !((struct client *)arg)->sending;
+}
+
+static void hang_up(void *arg)
+{
+	loop_sock_shutdown(loop_self(), ((struct client *)arg)->sock);
+}
+
+/* A client that does not read its answers begins a write, and hangs up: the server hears of both in
+ * one turn, and forgets it. */
+static void test_hang_up_within_a_write(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 0; seed < SEEDS; seed++) {
+		struct nbd_server *server = begin(seed);
+		struct client *c = xcalloc(1, sizeof(*c));
+		bool never = false;
+
+		prepare(c, 3, sizeof(c->out));
+		c->deaf = true;
+		connect_client(c);
+		wait_for(&c->connected);
+		(void)sim_run_until(flag_is_set, &never, 100 * NSEC_PER_MSEC);
+		assert_false(c->sending);
+		sim_on_loop(LOOP_CONTROL, send_half_write, c);
+		assert_true(sim_run_until(has_sent, c, NSEC_PER_SEC));
+		sim_on_loop(LOOP_CONTROL, hang_up, c);
+		assert_true(sim_run_until(nobody_is_connected, server, 60 * NSEC_PER_SEC));
+		end(server);
+		free(c);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -318,6 +376,7 @@ int main(void)
 	        cmocka_unit_test(test_a_client_in_transmission_may_be_silent),
 	        cmocka_unit_test(test_deaf_client),
 	        cmocka_unit_test(test_ends_in_any_order),
+	        cmocka_unit_test(test_hang_up_within_a_write),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
