@@ -31,6 +31,7 @@ static void node_made(struct run_node *node)
 	const struct sim_module *m = sim_module_find(node->module);
 
 	node->state = NODE_UP;
+	node->self_found |= (m->claims & SIM_FOUND) != 0;
 	if (!m->once || !bdev_find(node->name)) /* it may wait for a base */
 		return;
 	json_t *params = json_loads(node->params, 0, NULL);
@@ -127,6 +128,15 @@ static bool exists(const struct run_node *node)
 {
 	const struct run_node *sought = node;
 
+	/* By its base: another node of the kind may have been on it, and be half deleted. */
+	if (stack_is_found(node)) {
+		const struct bdev *base = bdev_find(node->bases[0]), *part;
+
+		for (unsigned i = 0; base && (part = bdev_parent(base, i)); i++)
+			if (strcmp(part->module->name, node->module) == 0)
+				return true;
+		return false;
+	}
 	bdev_for_each_waiting(same_name, &sought);
 	return !sought || bdev_find(node->name);
 }
@@ -139,7 +149,9 @@ static void built(void *arg, bool ok)
 		node_made(node);
 		ok = true;
 	}
-	if (!ok && run->life_started && !may_fail())
+	/* What is found can't be made before its base is there, and needs not. */
+	if (!ok && run->life_started && !may_fail() &&
+	        !(stack_is_found(node) && !bdev_find(node->bases[0])))
 		sim_fail("not recreated", "%s '%s' can't be created again after a restart",
 		        node->module, node->name);
 	/* Layers that wait for a base that returns come by themselves, and can't be created. */
@@ -213,10 +225,9 @@ static void build_examined(void *arg, const struct err *err)
 	for (unsigned i = 0; i < RUN_NODES_MAX; i++) {
 		struct run_node *node = &run->nodes[i];
 
-		if (node->state == NODE_UP)
+		if (node->state == NODE_UP && !stack_is_found(node))
 			node_made(node);
-		if (node->state == NODE_UP && node->self_found && !bdev_find(node->name) &&
-		        !may_fail())
+		if (node->state == NODE_UP && node->self_found && !exists(node) && !may_fail())
 			sim_fail("not recreated", "'%s' has not been found", node->name);
 	}
 	build.done();

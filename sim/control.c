@@ -236,6 +236,41 @@ static void start_policy(struct ctl *c)
 	ctl_end(c);
 }
 
+/* ---- a module's own method
+ * ------------------------------------------------------------------------ */
+
+static bool has_operation(const struct bdev *bdev)
+{
+	const struct sim_module *m = sim_module_find(bdev->module->name);
+
+	return m && m->operation;
+}
+
+static void operated(void *arg, const json_t *reply)
+{
+	struct ctl *c = arg;
+	const json_t *error = json_object_get(reply, "error");
+	json_int_t code = json_integer_value(json_object_get(error, "code"));
+
+	if (error && code != -ENOSPC && !sim_any_fault() && !life_is_stopping())
+		sim_fail(ctl_names[c->kind], "op %u: on %s: %s", c->op, c->name,
+		        json_string_value(json_object_get(error, "message")));
+	io_check_told();
+	ctl_end(c);
+}
+
+static void start_operation(struct ctl *c)
+{
+	const char *method;
+	json_t *params;
+
+	if (!has_operation(c->bdev))
+		sim_fail("not found again", "op %u: %s has no method of its own", c->op, c->name);
+	params = sim_module_find(c->bdev->module->name)->operation(c->bdev, &c->rng, &method);
+	run->resized = true;
+	rpc_call(method, params, operated, c);
+}
+
 static bool has_base(const struct bdev *bdev)
 {
 	return bdev->num_bases > 0;
@@ -362,6 +397,7 @@ const char *const ctl_names[CTL_KINDS] = {
         [CTL_CREATE] = "create",
         [CTL_DELETE] = "delete",
         [CTL_POLICY] = "policy",
+        [CTL_OWN] = "own method",
         [CTL_SAVE] = "save the configuration",
         [CTL_STATS] = "statistics",
         [CTL_QOS] = "rate limits",
@@ -387,6 +423,7 @@ static const struct {
         [CTL_CREATE] = {8, true, ctl_start_create, NULL, true},
         [CTL_DELETE] = {6, true, ctl_start_delete, has_base, true},
         [CTL_POLICY] = {4, true, start_policy, has_base, true},
+        [CTL_OWN] = {10, true, start_operation, has_operation, true},
         [CTL_SAVE] = {8, true, start_save, NULL, false},
         [CTL_STATS] = {6, false, start_stats, stays, true},
         [CTL_QOS] = {10, false, start_qos, stays, true},

@@ -21,6 +21,7 @@ enum ctl_kind {
 	CTL_CREATE,
 	CTL_DELETE,
 	CTL_POLICY,
+	CTL_OWN,
 	CTL_SAVE,
 	CTL_STATS,
 	CTL_QOS,

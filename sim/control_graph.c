@@ -48,12 +48,18 @@ static void created(void *arg, bool ok)
 	if (!ok && !sim_any_fault())
 		sim_fail("create failed", "op %u: %s '%s' can't be created on %s", c->op,
 		        c->node->module, c->node->name, c->name);
-	if (!ok)
+	/* One that failed may have begun to write what it keeps there. */
+	if (!ok) {
+		struct model *base = model_find(c->name);
+
 		c->node->state = NODE_FREE;
-	else if (m->claims & SIM_IDENTITY)
+		if (base && (m->claims & SIM_FOUND))
+			model_forget(base, 0, base->sectors);
+	} else if (m->claims & SIM_IDENTITY) {
 		move_model(c->name, c->node->name);
-	else if (model_find(c->name))
+	} else if (model_find(c->name)) {
 		model_remove(model_find(c->name));
+	}
 	io_rescan();
 	ctl_end(c);
 }

@@ -91,6 +91,19 @@ static void check_report(const struct ctl *c, const struct resize_report *report
 			        report->layers[i].new_blocks);
 }
 
+/* A part that its disk has no room for is gone, and defends its data no longer; when the disk grows
+ * again it is back. */
+static void forget_absent_parts(const char *base_name)
+{
+	for (unsigned i = 0; i < MODELS_MAX; i++) {
+		struct model *m = &run->models[i];
+
+		if (m->used && !bdev_find(m->name) &&
+		        strncmp(m->name, base_name, strlen(base_name)) == 0)
+			model_forget(m, 0, m->sectors);
+	}
+}
+
 /* A layer above may stand on other disks too, and have to write there. */
 static bool faulty_above(const struct bdev *bdev)
 {
@@ -126,6 +139,8 @@ static void resized(void *arg, const struct resize_report *report)
 			        c->op, c->name, now, c->layers[0].old_blocks);
 	}
 	set_floors(c, false);
+	if (c->new_blocks < c->layers[0].old_blocks)
+		forget_absent_parts(c->name);
 	if (node) {
 		node->own_blocks = now;
 		node->next_blocks = 0;

@@ -148,6 +148,11 @@ void loop_get_stats(unsigned id, struct loop_stats *out)
 	*out = loops[id].stats;
 }
 
+void loop_get_thread(unsigned id, struct loop_thread *out)
+{
+	*out = (struct loop_thread){.tid = (int)id + 1};
+}
+
 void sim_set_client(const struct sim_client *c)
 {
 	client = c;

@@ -29,6 +29,7 @@ enum sim_claims {
 	SIM_RELAID =
 	        1 << 6, /* created again over a base of another size, its data lies elsewhere */
 	SIM_WATCHES = 1 << 7,  /* notices when its file changes size from outside */
+	SIM_FOUND = 1 << 8,    /* its bdevs come back by examine, and can't be created again */
 	SIM_LABELLED = 1 << 5, /* refuses a base with the content of another, and, when it has
 	                          several, of an earlier time */
 };
@@ -68,6 +69,9 @@ struct sim_module {
 	/* What its size must be; left out: not larger than its bases together, or equal to the base
 	 * for SIM_IDENTITY. */
 	uint64_t (*expected_blocks)(const struct bdev *bdev);
+	/* A method of its own for a bdev of it, and its parameters, drawn at random. It may end
+	 * with -ENOSPC. */
+	json_t *(*operation)(const struct bdev *bdev, struct rng *rng, const char **method);
 	/* Makes what its bdevs need beside their bases, in each life, before the first of them. */
 	void (*prepare)(void);
 	struct sim_module *next;
@@ -282,13 +286,16 @@ void stack_build_from_config(void (*done)(void));
 void stack_create_node(struct run_node *node, stack_done_fn done, void *arg);
 void stack_delete_node(struct run_node *node, stack_done_fn done, void *arg);
 struct run_node *stack_node_of(const struct bdev *bdev);
+/* Whether its bdevs come back by themselves (SIM_FOUND). */
+bool stack_is_found(const struct run_node *node);
 unsigned stack_claims(const struct bdev *bdev);
 /* What holds for a bdev by all that it stands on. */
 enum model_kept stack_kept(const struct bdev *bdev);
 bool stack_fails(const struct bdev *bdev);
 bool stack_faulty(const struct bdev *bdev);
 bool stack_repeatable(const struct bdev *bdev);
-bool stack_relaid(const struct bdev *bdev);
+/* It, or something that it stands on, has this claim. */
+bool stack_any_claims(const struct bdev *bdev, unsigned claim);
 /* Whether any disk of the run has failed so far. */
 bool sim_any_fault(void);
 bool stack_fresh(const struct bdev *bdev);

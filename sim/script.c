@@ -9,37 +9,39 @@
 
 #include "sim/control.h"
 
-#define SCRIPT_BLOCKS 64 /* of the backend at first; sizes of steps are in eighths of it */
 #define EDGE_BLOCKS 4
 
 const struct script scripts[] = {
-        {"grow a file", {"aio"},
+        {"grow a file", 64, {"aio"},
                 {{STEP_WRITE, 0}, {STEP_FLUSH, 0}, {STEP_RESIZE, 12}, {STEP_WRITE_FUA, 0},
                         {STEP_RESIZE, 16}, {STEP_WRITE, 0}, {STEP_FLUSH, 0}}},
-        {"shrink a file and grow it again", {"aio"},
+        {"shrink a file and grow it again", 64, {"aio"},
                 {{STEP_WRITE_FUA, 0}, {STEP_RESIZE, 4}, {STEP_WRITE, 0}, {STEP_FLUSH, 0},
                         {STEP_RESIZE, 10}, {STEP_WRITE_FUA, 0}, {STEP_ZERO, 0}, {STEP_FLUSH, 0}}},
-        {"resize three layers", {"aio", "passthru", "delay"},
+        {"resize three layers", 64, {"aio", "passthru", "delay"},
                 {{STEP_WRITE, 0}, {STEP_RESIZE, 12}, {STEP_WRITE_FUA, 0}, {STEP_RESIZE, 6},
                         {STEP_WRITE, 0}, {STEP_FLUSH, 0}}},
-        {"create and remove a layer", {"uring"},
+        {"create and remove a layer", 64, {"uring"},
                 {{STEP_WRITE, 0}, {STEP_CREATE, 0}, {STEP_WRITE, 0}, {STEP_FLUSH, 0},
                         {STEP_DELETE, 0}, {STEP_WRITE_FUA, 0}}},
-        {"a layer comes and goes while sizes change", {"aio", "passthru"},
+        {"a layer comes and goes while sizes change", 64, {"aio", "passthru"},
                 {{STEP_WRITE_FUA, 0}, {STEP_RESIZE, 10}, {STEP_CREATE, 0}, {STEP_RESIZE, 14},
                         {STEP_WRITE, 0}, {STEP_DELETE, 0}, {STEP_FLUSH, 0}, {STEP_RESIZE, 6}}},
-        {"a layer with metadata follows its base", {"aio", "simlabel"},
+        {"a layer with metadata follows its base", 64, {"aio", "simlabel"},
                 {{STEP_WRITE, 0}, {STEP_FLUSH, 0}, {STEP_RESIZE, 12}, {STEP_WRITE_FUA, 0},
                         {STEP_RESIZE, 6}, {STEP_WRITE, 0}, {STEP_FLUSH, 0}}},
-        {"a layer with metadata is made and deleted", {"aio"},
+        {"a layer with metadata is made and deleted", 64, {"aio"},
                 {{STEP_WRITE, 0}, {STEP_CREATE_LABEL, 0}, {STEP_WRITE_FUA, 0}, {STEP_RESIZE, 10},
                         {STEP_DELETE, 0}, {STEP_WRITE, 0}, {STEP_FLUSH, 0}, {STEP_CREATE_LABEL, 0},
                         {STEP_WRITE_FUA, 0}}},
-        {"a second base knows the generation", {"aio", "+uring", "simlabel"},
+        {"a second base knows the generation", 64, {"aio", "+uring", "simlabel"},
                 {{STEP_WRITE_FUA, 0}, {STEP_RESIZE, 10}, {STEP_WRITE, 0}, {STEP_FLUSH, 0}}},
-        {"parts of a disk with a cache and without FUA", {"simdisk", "split"},
+        {"parts of a disk with a cache and without FUA", 64, {"simdisk", "split"},
                 {{STEP_WRITE, 0}, {STEP_FLUSH, 0}, {STEP_WRITE_FUA, 0}, {STEP_ZERO, 0},
                         {STEP_WRITE, 0}, {STEP_FLUSH, 0}}},
+        {"a partition table on a disk that grows", 160, {"aio", "gpt"},
+                {{STEP_WRITE_FUA, 0}, {STEP_RESIZE, 10}, {STEP_OWN, 0}, {STEP_WRITE_FUA, 0},
+                        {STEP_DELETE, 0}}},
 };
 
 const unsigned num_scripts = ARRAY_SIZE(scripts);
@@ -68,7 +70,7 @@ static bool add_layer(
 
 	if (!m || !bdev_module_find(m->name))
 		return false;
-	*node = stack_make_node(rng, m, bases, more ? 0 : *n, SCRIPT_BLOCKS, 512);
+	*node = stack_make_node(rng, m, bases, more ? 0 : *n, script()->blocks, 512);
 	if (*node && !more)
 		*n = 0;
 	if (*node)
@@ -166,7 +168,7 @@ void script_start(uint32_t op)
 		return;
 	case STEP_RESIZE:
 		control_start_exact(
-		        op, CTL_RESIZE, backend, SCRIPT_BLOCKS / 8 * (uint64_t)step->eighths);
+		        op, CTL_RESIZE, backend, script()->blocks / 8 * (uint64_t)step->eighths);
 		return;
 	case STEP_CREATE:
 		control_start_exact(op, CTL_CREATE, top, 0);
@@ -175,6 +177,9 @@ void script_start(uint32_t op)
 		/* It may be there already: found by its label, where the step was cut off. */
 		if (top == backend)
 			control_start_exact(op, CTL_CREATE, top, 0);
+		return;
+	case STEP_OWN:
+		control_start_exact(op, CTL_OWN, top, 0);
 		return;
 	case STEP_DELETE:
 		if (top != backend)

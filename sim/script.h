@@ -18,6 +18,7 @@ enum step_kind {
 	STEP_CREATE,
 	STEP_CREATE_LABEL, /* a layer with metadata */
 	STEP_DELETE,
+	STEP_OWN, /* the topmost's module's own method */
 };
 
 struct step {
@@ -27,6 +28,7 @@ struct step {
 
 struct script {
 	const char *name;
+	uint32_t blocks; /* of each backend at first; sizes of steps are in eighths of it */
 	/* The backend, then each on the one before; "+name" is one more backend for the next. */
 	const char *modules[SCRIPT_LAYERS_MAX];
 	struct step steps[SCRIPT_STEPS_MAX];

@@ -139,6 +139,14 @@ static struct run_node *draw_backend(struct rng *rng)
 	              : NULL;
 }
 
+/* Those that can't keep the rules of zones refuse a zoned base. */
+static bool takes_zones(const struct sim_module *m, const struct bdev *base)
+{
+	const struct bdev_module *module = bdev_module_find(m->name);
+
+	return !base->geometry.zone_blocks || !module->submit || module->keeps_zones;
+}
+
 /* Several bases are alike: else what their array keeps could not be said. */
 static bool alike(const struct bdev *a, const struct bdev *b)
 {
@@ -156,16 +164,18 @@ struct run_node *stack_draw_node(struct rng *rng, const struct bdev *base,
 
 	if (!base)
 		return draw_backend(rng);
-	if (!module || module->bases_min > 1)
+	if (!module || module->bases_min > 1 || !takes_zones(module, base))
 		return NULL;
 	/* A label would not be found again where data may lie elsewhere in the next life. */
 	if ((module->claims & SIM_LABELLED) &&
-	        (stack_relaid(base) || stack_kept(base) != MODEL_KEPT))
+	        (stack_any_claims(base, SIM_RELAID) || stack_kept(base) != MODEL_KEPT))
 		return NULL;
 	names[0] = base->name;
 	for (unsigned i = 0; i < num_others && n < min_u64(module->bases_max, BASES_MAX); i++) {
-		if (!alike(base, others[i]) || !rng_one_in(rng, 2) ||
-		        ((module->claims & SIM_LABELLED) && stack_relaid(others[i])))
+		if (!alike(base, others[i]) || !takes_zones(module, others[i]) ||
+		        !rng_one_in(rng, 2) ||
+		        ((module->claims & SIM_LABELLED) &&
+		                stack_any_claims(others[i], SIM_RELAID)))
 			continue;
 		names[n++] = others[i]->name;
 		least = min_u64(least, others[i]->geometry.num_blocks);
@@ -223,6 +233,11 @@ struct run_node *stack_node_of(const struct bdev *bdev)
 	return NULL;
 }
 
+bool stack_is_found(const struct run_node *node)
+{
+	return sim_module_find(node->module)->claims & SIM_FOUND;
+}
+
 unsigned stack_claims(const struct bdev *bdev)
 {
 	const struct sim_module *m = sim_module_find(bdev->module->name);
@@ -252,13 +267,18 @@ enum model_kept stack_kept(const struct bdev *bdev)
 	return kept;
 }
 
-bool stack_fails(const struct bdev *bdev)
+bool stack_any_claims(const struct bdev *bdev, unsigned claim)
 {
-	bool fails = stack_claims(bdev) & SIM_FAILS;
+	bool any = stack_claims(bdev) & claim;
 
 	for (unsigned i = 0; i < bdev->num_bases; i++)
-		fails |= bdev->bases[i] && stack_fails(bdev->bases[i]);
-	return fails;
+		any |= bdev->bases[i] && stack_any_claims(bdev->bases[i], claim);
+	return any;
+}
+
+bool stack_fails(const struct bdev *bdev)
+{
+	return stack_any_claims(bdev, SIM_FAILS);
 }
 
 bool stack_faulty(const struct bdev *bdev)
@@ -285,15 +305,6 @@ bool stack_repeatable(const struct bdev *bdev)
 	for (unsigned i = 0; i < bdev->num_bases; i++)
 		repeatable &= !bdev->bases[i] || stack_repeatable(bdev->bases[i]);
 	return repeatable;
-}
-
-bool stack_relaid(const struct bdev *bdev)
-{
-	bool relaid = stack_claims(bdev) & SIM_RELAID;
-
-	for (unsigned i = 0; i < bdev->num_bases; i++)
-		relaid |= bdev->bases[i] && stack_relaid(bdev->bases[i]);
-	return relaid;
 }
 
 bool stack_fresh(const struct bdev *bdev)

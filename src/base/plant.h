@@ -6,8 +6,8 @@
  *
  * In check builds (BELLOWS_CHECK=1) a planted line is live when the simulator has switched this one
  * defect on; in all others PLANT is the constant 0 and the line is gone. Each must be found by
- * `bellows-sim --planted`. A defect is one condition of one existing line, never code of its own
- * that could be wrong in another way.
+ * `bellows-sim --planted`, or by the simulation of its module. A defect is one condition of one
+ * existing line, never code of its own that could be wrong in another way.
  */
 #pragma once
 
@@ -61,6 +61,20 @@
 	X(LABEL_ROLE_IGNORED, "bases that stand in each other's place are taken")                  \
 	X(LABEL_NOT_ERASED, "a bdev that is deleted leaves its label behind")
 
+/* Those of zones, found by the simulation of zone_block. */
+#define PLANTS_OF_ZONES(X)                                                                         \
+	X(ZONE_WRITTEN_AGAIN, "a write below the write pointer is let in")                         \
+	X(ZONE_RESET_AT_ONCE, "a reset does not wait for writes in flight")                        \
+	X(ZONE_RESET_SHOWS_OLD, "what was written before a reset can be read after it")            \
+	X(ZONE_ONE_TOO_MANY, "one zone more than allowed may be open")                             \
+	X(ZONE_EXPLICIT_CLOSED, "a zone that a client has opened is closed for another")           \
+	X(ZONE_NEVER_FULL, "a zone stays open when its last block is written")                     \
+	X(ZONE_NEW_ONES_FULL, "zones that a growth adds are full")                                 \
+	X(ZONE_WAKE_LOST, "the end of the last write does not let a reset go on")                  \
+	X(ZONE_FAILED_COUNTS, "a failed write keeps its blocks")                                   \
+	X(ZONE_APPEND_ONE_OFF, "an append answers the block after its first")                      \
+	X(ZONE_ALL_MISSES_LAST, "an action on all zones leaves out the last")
+
 /* Of arrays with superblock, which have a world of their own: src/vbdev/raid/raid_world_simtest.c
  * looks for them. */
 #define ARRAY_PLANTS(X)                                                                            \
@@ -84,10 +98,9 @@
 enum plant {
 #define X(name, text) PLANT_##name,
 	PLANTS(X) PLANT_COUNT,
-	PLANT_ARRAYS_BEFORE = PLANT_COUNT - 1,
-	ARRAY_PLANTS(X)
+	PLANTS_OF_ZONES(X) PLANT_ARRAYS_BEFORE,
+	ARRAY_PLANTS(X) PLANTS_END
 #undef X
-	PLANTS_END
 };
 
 #if defined(BELLOWS_CHECK) && BELLOWS_CHECK

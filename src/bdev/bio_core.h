@@ -7,6 +7,7 @@
 #pragma once
 
 #include "bdev/core.h"
+#include "bdev/counts.h"
 #include "bdev/qos.h"
 
 /* A FIFO of bios, linked by bio->task. */
@@ -86,6 +87,7 @@ struct bio_pool {
 	size_t bounce_bytes;           /* allocated, free ones included */
 	size_t bounce_used_bytes;
 	struct bio_queue bounce_waiters;
+	struct buffer_stats stats[BUFFERS_SIZES];
 
 	struct loop_task wake;
 	bool waking;
@@ -135,8 +137,12 @@ static inline struct bio_child *bio_child_of(struct bio *child)
 	return container_of(child, struct bio_child, bio);
 }
 
-#define OPS_WITH_DATA (BIO_CAP(BIO_READ) | BIO_CAP(BIO_WRITE) | BIO_CAP(BIO_COMPARE))
-#define OPS_THAT_WRITE (BIO_CAP(BIO_WRITE) | BIO_CAP(BIO_UNMAP) | BIO_CAP(BIO_WRITE_ZEROES))
+#define OPS_WITH_DATA                                                                              \
+	(BIO_CAP(BIO_READ) | BIO_CAP(BIO_WRITE) | BIO_CAP(BIO_COMPARE) | BIO_CAP(BIO_ZONE_APPEND))
+#define OPS_THAT_WRITE                                                                             \
+	(BIO_CAP(BIO_WRITE) | BIO_CAP(BIO_UNMAP) | BIO_CAP(BIO_WRITE_ZEROES) |                     \
+	        BIO_CAP(BIO_ZONE_APPEND) | BIO_CAP(BIO_ZONE_MGMT))
+#define OPS_THAT_ANSWER (BIO_CAP(BIO_BLOCK_STATUS) | BIO_CAPS_ZONES) /* so not for 0 blocks */
 #define OPS_WITHOUT_RANGE (BIO_CAP(BIO_FLUSH) | BIO_CAP(BIO_RESET))
 
 static inline uint32_t bio_need(const struct bio *bio)

@@ -97,6 +97,12 @@ static inline void bio_complete(struct bio *bio, int status)
 	loop_defer(bio->loop, &bio->task);
 }
 
+static inline void bio_change_op(struct bio *bio, enum bio_op op)
+{
+	bio->need ^= BIO_CAP(bio->op) ^ BIO_CAP(op);
+	bio->op = (uint8_t)op;
+}
+
 static inline void *bdev_priv(const struct bdev *bdev)
 {
 	return bdev->priv;

@@ -10,6 +10,8 @@
 #include <errno.h>
 #include <string.h>
 
+#define LARGE_CLASS 2 /* the first that is more than 16 KiB */
+
 /* One per loop. Written on the control loop before the first bdev of the rank is there. */
 static struct bio_pool *pools[BDEV_RANKS_MAX][POOL_USERS];
 
@@ -210,6 +212,11 @@ static uint8_t class_of(size_t bytes)
 	return c;
 }
 
+static struct buffer_stats *stats_of(struct bio_pool *pool, unsigned class_index)
+{
+	return &pool->stats[class_index < LARGE_CLASS ? BUFFERS_SMALL : BUFFERS_LARGE];
+}
+
 /* NULL: the machine has no memory. */
 static void *take_buffer(struct bio_pool *pool, unsigned class_index)
 {
@@ -218,6 +225,7 @@ static void *take_buffer(struct bio_pool *pool, unsigned class_index)
 
 	if (buffer) {
 		pool->buffers[class_index] = *(void **)buffer;
+		stats_of(pool, class_index)->reused++;
 	} else {
 		for (unsigned c = 0; c < BOUNCE_CLASSES; c++) {
 			if (pool->bounce_bytes + bytes > BOUNCE_POOL_BYTES)
@@ -227,6 +235,7 @@ static void *take_buffer(struct bio_pool *pool, unsigned class_index)
 		if (!buffer)
 			return NULL;
 		pool->bounce_bytes += bytes;
+		stats_of(pool, class_index)->made++;
 	}
 	pool->bounce_used_bytes += bytes;
 	return buffer;
@@ -247,6 +256,7 @@ void *bio_bounce_from(struct bio_pool *pool, struct bio *bio, size_t bytes, bio_
 	frame->bounce_rank = pool->rank;
 	if ((pool->bounce_waiters.head && pool->first != bio) ||
 	        !bounce_available(pool, frame->bounce_class)) {
+		stats_of(pool, frame->bounce_class)->waited++;
 		wait_in(&pool->bounce_waiters, pool, bio, again);
 		return NULL;
 	}
@@ -277,4 +287,53 @@ void *bio_bounce(struct bio *bio, size_t bytes, bio_fn again)
 	struct bdev_loop *bl = bio_bdev_loop(bio, bio_bdev(bio));
 
 	return bio_bounce_from(bl->slow->pools[POOL_MODULE], bio, bytes, again);
+}
+
+/* ---- statistics ---------------------------------------------------------------------------------
+ */
+
+struct stats_read {
+	struct buffer_stats *out;
+	struct bdev_done done;
+	struct buffer_stats rows[][BUFFERS_SIZES];
+};
+
+static void add(struct buffer_stats *sum, const struct buffer_stats *row)
+{
+	sum->reused += row->reused;
+	sum->made += row->made;
+	sum->waited += row->waited;
+}
+
+static void read_on_loop(struct loop *loop, void *arg)
+{
+	struct stats_read *read = arg;
+
+	for (unsigned r = 0; r < BDEV_RANKS_MAX; r++)
+		for (unsigned u = 0; u < POOL_USERS; u++)
+			for (unsigned s = 0; s < BUFFERS_SIZES && pools[r][u]; s++)
+				add(&read->rows[loop->id][s], &pools[r][u][loop->id].stats[s]);
+}
+
+static void read_done(void *arg, const struct err *err)
+{
+	struct stats_read *read = arg;
+	struct bdev_done done = read->done;
+
+	for (unsigned s = 0; s < BUFFERS_SIZES; s++) {
+		read->out[s] = (struct buffer_stats){0};
+		for (unsigned i = 0; i < loops_count(); i++)
+			add(&read->out[s], &read->rows[i][s]);
+	}
+	free(read);
+	bdev_done_call(done, err);
+}
+
+void buffers_get_stats(struct buffer_stats *out, struct bdev_done done)
+{
+	struct stats_read *read = xcalloc(1, sizeof(*read) + loops_count() * sizeof(read->rows[0]));
+
+	read->out = out;
+	read->done = done;
+	loops_run_everywhere(read_on_loop, read, (struct bdev_done){read_done, read});
 }

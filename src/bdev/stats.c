@@ -67,6 +67,46 @@ void bdev_get_stats(struct bdev *bdev, struct bdev_stats *sum, struct bdev_stats
 	loops_run_everywhere(read_on_loop, r, (struct bdev_done){read_done, r});
 }
 
+struct depth_read {
+	struct bdev *bdev;
+	uint64_t *out;
+	struct bdev_done done;
+	uint64_t rows[];
+};
+
+static void depth_on_loop(struct loop *loop, void *arg)
+{
+	struct depth_read *r = arg;
+	const struct bdev_loop *bl = &r->bdev->loops[loop->id];
+
+	r->rows[loop->id] = bl->inflight[0] + bl->inflight[1];
+}
+
+static void depth_done(void *arg, const struct err *err)
+{
+	struct depth_read *r = arg;
+	struct bdev_done done = r->done;
+
+	*r->out = 0;
+	for (unsigned i = 0; i < loops_count(); i++)
+		*r->out += r->rows[i];
+	free(r);
+	bdev_done_call(done, err);
+}
+
+void bdev_get_depth(struct bdev *bdev, uint64_t *out, struct bdev_done done)
+{
+	struct depth_read *r;
+
+	if (bdev_gate_closing(bdev)) {
+		bdev_gate_refuse(bdev, done);
+		return;
+	}
+	r = xcalloc(1, sizeof(*r) + loops_count() * sizeof(r->rows[0]));
+	*r = (struct depth_read){.bdev = bdev, .out = out, .done = done};
+	loops_run_everywhere(depth_on_loop, r, (struct bdev_done){depth_done, r});
+}
+
 struct stats_reset {
 	struct bdev *bdev;
 	enum bdev_stats_reset mode;

@@ -86,6 +86,7 @@ int uring_loop_init(struct uring_loop *l, unsigned id, uint32_t spin_us, struct 
 	l->last_work_ns = l->pub.now_ns;
 	l->spin_ns = spin_us * NSEC_PER_USEC;
 	loop_current_ = &l->pub;
+	uring_thread_init(l);
 	uring_random_seed(l);
 	rc = setup_ring(l);
 	if (rc == 0)

@@ -95,6 +95,14 @@ struct loop_stats {
 /* Any thread; each member is consistent in itself. */
 void loop_get_stats(unsigned id, struct loop_stats *out);
 
+struct loop_thread {
+	int tid;
+	int numa_id;                   /* of the CPU on which it started; -1: not known */
+	uint64_t usr_ticks, sys_ticks; /* its processor time, in hundredths of a second */
+};
+/* What the kernel knows of the thread of a loop; asks it, which takes some us. Any thread. */
+void loop_get_thread(unsigned id, struct loop_thread *out);
+
 /* ---- time and randomness ------------------------------------------------------------------- */
 
 /* Monotonic time at the start of this turn. */

@@ -115,6 +115,8 @@ struct uring_loop {
 	uint64_t files_in_table[FILE_SLOTS / 64]; /* the slots in use: see file.h */
 	bool has_file_table;
 
+	int tid, numa_id; /* written before others know the loop */
+
 	uint64_t random[4];
 	uint64_t kernel_ops; /* bit per IORING_OP_ that the kernel has */
 
@@ -139,6 +141,9 @@ static inline struct uring_loop *uring_of(struct loop *loop)
 }
 
 /* ---- loop.c: the turn ---- */
+
+/* Notes who the calling thread is. */
+void uring_thread_init(struct uring_loop *l);
 
 int uring_loop_init(struct uring_loop *l, unsigned id, uint32_t spin_us, struct err *err);
 /* On the loop's own thread. */

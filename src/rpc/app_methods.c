@@ -167,17 +167,22 @@ static void get_reactors(struct rpc_request *request, void *params)
 	(void)params;
 	for (unsigned id = 0; id < loops_count(); id++) {
 		struct loop_stats stats;
+		struct loop_thread os;
 		char name[32];
 		json_t *thread;
 
 		loop_get_stats(id, &stats);
+		loop_get_thread(id, &os);
 		loop_name(id, name, sizeof(name));
 		thread = json_pack("[{s:s, s:i, s:s, s:o}]", "name", name, "id", (int)id, "cpumask",
 		        "", "elapsed", integer(stats.busy_ns + stats.idle_ns));
 		json_array_append_new(
-		        list, json_pack("{s:i, s:o, s:o, s:b, s:o, s:o, s:o, s:o}", "lcore",
-		                      (int)id, "busy", integer(stats.busy_ns), "idle",
-		                      integer(stats.idle_ns), "in_interrupt", true, "turns",
+		        list, json_pack("{s:i, s:i, s:i, s:o, s:o, s:b, s:i, s:o, s:o, s:o, s:o, "
+		                        "s:o, s:o}",
+		                      "lcore", (int)id, "numa_id", os.numa_id, "tid", os.tid,
+		                      "busy", integer(stats.busy_ns), "idle",
+		                      integer(stats.idle_ns), "in_interrupt", true, "irq", 0, "sys",
+		                      integer(os.sys_ticks), "usr", integer(os.usr_ticks), "turns",
 		                      integer(stats.turns), "sleeps", integer(stats.sleeps),
 		                      "submits", integer(stats.submits), "lw_threads", thread));
 	}
@@ -188,8 +193,9 @@ static void get_reactors(struct rpc_request *request, void *params)
 static struct rpc_method framework_get_reactors = {
         .name = "framework_get_reactors",
         .summary = "The loops: 0 is the control loop, the others move data",
-        .result_help = "object: tick_rate, pid, reactors [{lcore, busy, idle, in_interrupt, turns, "
-                       "sleeps, submits, lw_threads}]; times in ns",
+        .result_help = "object: tick_rate, pid, reactors [{lcore, numa_id, tid, busy, idle, "
+                       "in_interrupt, irq, sys, usr, turns, sleeps, submits, lw_threads}]; busy "
+                       "and idle in ns, sys and usr of the thread in 1/100 s, irq is 0",
         .flags = RPC_NO_PARAMS,
         .handler = get_reactors,
 };

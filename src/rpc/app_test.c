@@ -183,7 +183,11 @@ static void loops_are_shown_as_reactors(void **state)
 	has_members(result, "tick_rate pid reactors");
 	list = json_object_get(result, "reactors");
 	assert_int_equal(json_array_size(list), 3);
-	has_members(json_array_get(list, 1), "lcore busy idle in_interrupt lw_threads");
+	has_members(json_array_get(list, 1),
+	        "lcore numa_id tid busy idle in_interrupt irq sys usr lw_threads");
+	assert_true(json_integer_value(json_object_get(json_array_get(list, 0), "tid")) != 0);
+	assert_int_not_equal(json_integer_value(json_object_get(json_array_get(list, 0), "tid")),
+	        json_integer_value(json_object_get(json_array_get(list, 1), "tid")));
 	has_members(json_array_get(json_object_get(json_array_get(list, 1), "lw_threads"), 0),
 	        "name id cpumask elapsed");
 	json_decref(result);

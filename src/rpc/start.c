@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "rpc/depth.h"
 #include "rpc/method.h"
 #include "rpc/server.h"
 
@@ -176,6 +177,7 @@ void rpc_stop(void)
 {
 	rpc_server_stop_listening();
 	rpc_server_close();
+	rpc_depth_stop();
 	loop_timer_stop(loop_self(), &app.signal_timer);
 	loop_timer_stop(loop_self(), &app.listen_timer);
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "bdev/bdev.h"
+#include "rpc/depth.h"
 #include "rpc/rpc.h"
 #include "rpc/text.h"
 
@@ -83,11 +84,14 @@ static void put_stats(json_t *row, const struct bdev_stats *stats, uint32_t bloc
 
 static void append_rows(struct stats_job *job, const char *name)
 {
+	const struct bdev *bdev = bdev_find(name);
 	json_t *row;
 
 	if (!job->per_loop) {
 		row = json_pack("{s:o}", "name", rpc_json_string(name));
 		put_stats(row, &job->sum, job->block_bytes);
+		if (bdev)
+			rpc_depth_describe(bdev, row);
 		json_array_append_new(job->rows, row);
 		return;
 	}

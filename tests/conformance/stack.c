@@ -93,16 +93,37 @@ void stack_make(struct stack *stack)
 		fail_msg("%s: its example makes no bdev", stack->subject->label);
 }
 
-static void make_scratch(struct stack *stack)
+static void make_file(char *path, size_t size, const char *name)
 {
 	int fd;
 
-	snprintf(stack->scratch_path, sizeof(stack->scratch_path), "%s/scratch", inproc_dir());
-	unlink(stack->scratch_path);
-	fd = open(stack->scratch_path, O_RDWR | O_CREAT | O_EXCL, 0600);
+	snprintf(path, size, "%s/%s", inproc_dir(), name);
+	unlink(path);
+	fd = open(path, O_RDWR | O_CREAT | O_EXCL, 0600);
 	assert_true(fd >= 0);
 	assert_int_equal(ftruncate(fd, BASE_BYTES), 0);
 	close(fd);
+}
+
+/* What is found by what is on its bases needs bases that keep it. */
+static void make_base(struct stack *stack, unsigned i)
+{
+	uint32_t block_bytes = stack->subject->block_bytes;
+
+	snprintf(stack->bases[i], sizeof(stack->bases[i]), "base%u", i);
+	if (stack->subject->module->examine) {
+		make_file(stack->base_paths[i], sizeof(stack->base_paths[i]), stack->bases[i]);
+		inproc_ok("bdev_aio_create",
+		        "{'name': '%s', 'filename': '%s', 'block_size': %u, "
+		        "'uuid': '00000000-0000-4000-8000-00000000000%u'}",
+		        stack->bases[i], stack->base_paths[i], block_bytes, i + 1);
+		return;
+	}
+	inproc_ok("bdev_malloc_create",
+	        "{'name': '%s', 'num_blocks': %llu, 'block_size': %u, "
+	        "'uuid': '00000000-0000-4000-8000-00000000000%u'}",
+	        stack->bases[i], (unsigned long long)(BASE_BYTES / block_bytes), block_bytes,
+	        i + 1);
 }
 
 /* One with one key, one with two. */
@@ -139,16 +160,10 @@ void stack_start(const struct subject *subject, struct stack **out)
 		if (stack->num_bases > BASES_MAX)
 			stack->num_bases = BASES_MAX;
 	}
-	for (unsigned i = 0; i < stack->num_bases; i++) {
-		snprintf(stack->bases[i], sizeof(stack->bases[i]), "base%u", i);
-		inproc_ok("bdev_malloc_create",
-		        "{'name': '%s', 'num_blocks': %llu, 'block_size': %u, "
-		        "'uuid': '00000000-0000-4000-8000-00000000000%u'}",
-		        stack->bases[i], (unsigned long long)(BASE_BYTES / subject->block_bytes),
-		        subject->block_bytes, i + 1);
-	}
+	for (unsigned i = 0; i < stack->num_bases; i++)
+		make_base(stack, i);
 	if (!stack->num_bases)
-		make_scratch(stack);
+		make_file(stack->scratch_path, sizeof(stack->scratch_path), "scratch");
 	make_key_files(stack);
 	stack_make(stack);
 }
@@ -174,6 +189,9 @@ void stack_end(struct stack *stack)
 	inproc_stop();
 	if (stack->scratch_path[0])
 		unlink(stack->scratch_path);
+	for (unsigned i = 0; i < stack->num_bases; i++)
+		if (stack->base_paths[i][0])
+			unlink(stack->base_paths[i]);
 	for (unsigned i = 0; i < 2; i++) {
 		if (stack->key_paths[i][0])
 			unlink(stack->key_paths[i]);
@@ -210,10 +228,12 @@ int stack_resize_storage(struct stack *stack, unsigned num, unsigned den, struct
 struct load *start_load(struct stack *stack, unsigned bdev, unsigned depth, unsigned share)
 {
 	unsigned loops = stack->subject->data_loops;
+	uint64_t zone = stack->disks[bdev]->zone_blocks;
 	uint64_t blocks = disk_blocks(stack->disks[bdev]) / share;
+	uint64_t slots = zone ? blocks / zone : blocks;
 	const struct load_config config = {
 	        .data_loops = loops,
-	        .depth = (unsigned)min_u64(depth, blocks / loops),
+	        .depth = (unsigned)min_u64(depth, slots / loops),
 	        .seed = bdev,
 	        .num_blocks = blocks,
 	        .no_verify = !keeps_data(stack),

@@ -22,7 +22,7 @@ static json_t *setup(struct sim_setup *s)
 		uint64_t blocks = base->geometry.num_blocks;
 
 		/* What lies elsewhere in the next life has no places to keep. */
-		if (level == 1 && s->num_bases > 1 && stack_relaid(base))
+		if (level == 1 && s->num_bases > 1 && stack_any_claims(base, SIM_RELAID))
 			level = 0;
 		json_array_append_new(bases, json_string(s->bases[i]));
 		if (i + 1 < s->num_bases)
