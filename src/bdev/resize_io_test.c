@@ -226,7 +226,14 @@ static void test_member_under_load(void **state)
 	test_close(&top);
 }
 
-#define TEST(fn) cmocka_unit_test_setup_teardown(fn, test_setup, test_teardown)
+/* Requests are counted: nobody else may read. */
+static int setup(void **state)
+{
+	bdev_options()->auto_examine = false;
+	return test_setup(state);
+}
+
+#define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, test_teardown)
 
 int main(void)
 {

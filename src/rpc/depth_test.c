@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "bdev/bdev.h"
 #include "rpc/rpc.h"
 #include "tests/lib/disk.h"
 #include "tests/lib/inproc.h"
@@ -14,6 +15,7 @@
 static int setup(void **state)
 {
 	(void)state;
+	bdev_options()->auto_examine = false; /* its reads count too */
 	inproc_start(2);
 	return 0;
 }

@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "bdev/bdev.h"
 #include "tests/lib/disk.h"
 #include "tests/lib/expect.h"
 #include "tests/lib/inproc.h"
@@ -28,6 +29,7 @@ extern const uint8_t reference_disk[FIXTURE_BYTES];
 static int setup(void **state)
 {
 	(void)state;
+	bdev_options()->auto_examine = false; /* its reads count too */
 	inproc_start(2);
 	return 0;
 }

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "bdev/bdev.h"
 #include "tests/lib/disk.h"
 #include "tests/lib/expect.h"
 #include "tests/lib/inproc.h"
@@ -16,6 +17,7 @@
 static int setup(void **state)
 {
 	(void)state;
+	bdev_options()->auto_examine = false; /* its reads count too */
 	inproc_start(2);
 	inproc_ok("bdev_malloc_create", "{'name': 'm', 'num_blocks': 1024, 'block_size': 512}");
 	return 0;

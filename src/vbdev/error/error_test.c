@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "bdev/bdev.h"
 #include "tests/lib/disk.h"
 #include "tests/lib/expect.h"
 #include "tests/lib/inproc.h"
@@ -17,6 +18,7 @@ static struct disk *disk;
 static int setup(void **state)
 {
 	(void)state;
+	bdev_options()->auto_examine = false; /* its reads count too */
 	inproc_start(4);
 	inproc_ok("bdev_malloc_create", "{'name': 'm', 'num_blocks': 1024, 'block_size': 512}");
 	inproc_ok("bdev_error_create", "{'base_name': 'm'}");
