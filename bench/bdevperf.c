@@ -46,7 +46,8 @@ static const char help[] =
         "Puts a load on bdevs and tells how fast they are.\n"
         "\n"
         "  -w, --workload NAME   read, write, randread, randwrite, rw, randrw, unmap, flush,\n"
-        "                        write_zeroes; verify: writes and reads patterns and compares\n"
+        "                        write_zeroes; verify: writes and reads patterns and compares;\n"
+        "                        zone_append; zone_reset: append and reset in turn\n"
         "  -q, --depth N         requests in flight, for each bdev and data loop (128)\n"
         "  -o, --io-size SIZE    of each request: 4096, 4k, 1M (4k)\n"
         "  -t, --time SECONDS    (5)\n"
@@ -237,6 +238,7 @@ static int open_target(struct bdev *bdev, struct err *err)
 	str_copy(target->name, sizeof(target->name), bdev->name);
 	target->block_bytes = bdev->geometry.block_bytes;
 	target->num_blocks = bdev_num_blocks(bdev);
+	target->zone_blocks = bdev->geometry.zone_blocks;
 	app.num_targets++;
 	return 0;
 }

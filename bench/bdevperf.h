@@ -20,6 +20,8 @@ enum workload {
 	LOAD_WRITE_ZEROES,
 	LOAD_FLUSH,
 	LOAD_VERIFY,
+	LOAD_ZONE_APPEND,
+	LOAD_ZONE_RESET,
 	LOADS
 };
 
@@ -66,8 +68,9 @@ struct slot {
 	struct job *job;
 	uint64_t start_ns; /* 0: not one of those whose latency is taken */
 	struct iovec iov;
-	uint64_t unit; /* verify: which, counted in requests */
-	bool writing;  /* verify */
+	uint64_t unit;      /* verify: which, counted in requests; zones: which of the job's */
+	uint64_t zone_left; /* zones: blocks */
+	bool writing;       /* verify, zones */
 	struct bio bio cache_aligned;
 };
 
@@ -116,7 +119,7 @@ struct target {
 	struct bdev_handle *handle;
 	char name[BDEV_NAME_MAX];
 	uint32_t block_bytes;
-	uint64_t num_blocks;
+	uint64_t num_blocks, zone_blocks;
 	bool closed;
 };
 
@@ -133,6 +136,8 @@ void job_slot_rests(struct slot *slot);
 void job_submit(struct slot *slot, enum bio_op op, uint64_t position);
 void job_failed(struct job *job, int status);
 uint64_t job_random(struct job *job);
+/* An append to the zone, or its reset. */
+void job_submit_zone(struct slot *slot, enum bio_op op, uint64_t zone_start);
 
 /* ---- verify -----------------------------------------------------------------------------------
  */
@@ -144,6 +149,14 @@ void verify_next(struct slot *slot);
 bool verify_done(struct slot *slot);
 /* The time is over: reads once more what was written. False: nothing left. */
 bool verify_finish_next(struct slot *slot);
+
+/* ---- zones ------------------------------------------------------------------------------------
+ */
+
+void zone_begin(struct slot *slot);
+void zone_next(struct slot *slot);
+/* Whether the request has ended as it may. */
+bool zone_done(struct slot *slot, int status);
 
 /* ---- stacks and results -----------------------------------------------------------------------
  */

@@ -140,6 +140,8 @@ static const struct {
         [LOAD_WRITE_ZEROES] = {"write_zeroes", next_sequential, BIO_WRITE_ZEROES, false},
         [LOAD_FLUSH] = {"flush", next_sequential, BIO_FLUSH, false},
         [LOAD_VERIFY] = {"verify", verify_next, BIO_READ, true},
+        [LOAD_ZONE_APPEND] = {"zone_append", zone_next, BIO_ZONE_APPEND, true},
+        [LOAD_ZONE_RESET] = {"zone_reset", zone_next, BIO_ZONE_APPEND, true},
 };
 
 const char *workload_name(enum workload workload)
@@ -182,6 +184,38 @@ void job_submit(struct slot *slot, enum bio_op op, uint64_t position)
 	bio_submit(job->handle, &slot->bio, job->first_block + position * job->io_blocks);
 }
 
+static void zone_slot_done(struct bio *bio)
+{
+	struct slot *slot = container_of(bio, struct slot, bio);
+	struct job *job = slot->job;
+
+	if (bio->op == BIO_ZONE_APPEND || options.workload == LOAD_ZONE_RESET)
+		job->ios++;
+	if (slot->start_ns != 0)
+		take_time(slot);
+	if (!zone_done(slot, bio->status))
+		job_failed(job, bio->status);
+	if (job->running)
+		zone_next(slot);
+	else
+		job_slot_rests(slot);
+}
+
+void job_submit_zone(struct slot *slot, enum bio_op op, uint64_t zone_start)
+{
+	struct job *job = slot->job;
+	bool append = op == BIO_ZONE_APPEND;
+
+	bio_init(&slot->bio, op, append ? &slot->iov : NULL, append,
+	        append ? job->io_blocks : job->target->zone_blocks, zone_slot_done, NULL);
+	slot->bio.zone_action = ZONE_RESET;
+	if ((append || options.workload == LOAD_ZONE_RESET) && --job->until_sample == 0) {
+		job->until_sample = job->sample_every;
+		slot->start_ns = loop_clock_ns();
+	}
+	bio_submit(job->handle, &slot->bio, zone_start);
+}
+
 /* ---- life --------------------------------------------------------------------------------------
  */
 
@@ -220,8 +254,11 @@ static void begin(struct loop_task *task)
 	job->loop = loop_self();
 	job->running = true;
 	job->result.begin_ns = job->counted_ns = loop_clock_ns();
-	for (unsigned i = 0; i < options.depth; i++)
+	for (unsigned i = 0; i < options.depth; i++) {
+		if (job->next == zone_next)
+			zone_begin(&job->slots[i]);
 		job->next(&job->slots[i]);
+	}
 }
 
 static void mark(struct loop_task *task)
@@ -268,6 +305,23 @@ void job_stop(struct job *job)
 	loop_send(loop_get(job->loop_id), &job->stop);
 }
 
+/* Positions are zones. */
+static int set_zones(struct job *job, struct err *err)
+{
+	const struct target *target = job->target;
+
+	if (target->zone_blocks == 0)
+		return err_set(err, -EINVAL, "'%s' has no zones", target->name);
+	job->positions = target->num_blocks / target->zone_blocks / options.loops;
+	job->first_block = (job->loop_id - 1) * job->positions * target->zone_blocks;
+	if (job->positions < options.depth || job->io_blocks > target->zone_blocks)
+		return err_set(err, -ENOSPC,
+		        "'%s' has too few zones, or too small ones: each request in flight takes "
+		        "one",
+		        target->name);
+	return 0;
+}
+
 /* The part of the bdev that this job of several has to itself, when that matters. */
 static int set_range(struct job *job, struct err *err)
 {
@@ -307,7 +361,7 @@ int job_make(struct job *job, struct target *target, unsigned loop_id, struct er
 		        "%llu bytes are not a multiple of the %u-byte blocks of '%s'",
 		        (unsigned long long)options.io_bytes, target->block_bytes, target->name);
 	job->io_blocks = options.io_bytes / target->block_bytes;
-	if (set_range(job, err) != 0)
+	if ((job->next == zone_next ? set_zones(job, err) : set_range(job, err)) != 0)
 		return err->code;
 	if (options.workload == LOAD_VERIFY)
 		job->verify = verify_make(job->positions);

@@ -235,6 +235,7 @@ int verb_call(struct cli *cli, const struct cli_args *args);
 int verb_create(struct cli *cli, const struct cli_args *args);
 int verb_delete(struct cli *cli, const struct cli_args *args);
 int verb_list(struct cli *cli, const struct cli_args *args);
+int verb_zones(struct cli *cli, const struct cli_args *args);
 int verb_iostat(struct cli *cli, const struct cli_args *args);
 int verb_export(struct cli *cli, const struct cli_args *args);
 int verb_unexport(struct cli *cli, const struct cli_args *args);

@@ -32,6 +32,11 @@ static const struct cli_option names_options[] = {
         {"names", 0, NULL, "only the names, one per line"},
         {0},
 };
+static const struct cli_option zones_options[] = {
+        {"state", 0, "STATE", "only zones in this state: empty, implicit_open, full, ..."},
+        {0},
+};
+
 static const struct cli_option iostat_options[] = {
         {"interval", 'i', "SECONDS", "time over which the rates are taken, and repeat; default 1"},
         {"count", 'c', "N", "stop after N reports; default: one, or no end with --interval"},
@@ -137,6 +142,18 @@ const struct cli_verb cli_verbs[] = {
                 .words = {WORD_BDEV},
                 WORDS(0, 1),
                 .run = verb_iostat,
+        },
+        {
+                .name = "zones",
+                .synopsis = "NAME",
+                .summary = "List the zones of a zoned bdev, in blocks",
+                .help = "`bellows call bdev_zone_manage NAME reset zone=3` changes the state of "
+                        "one;\n"
+                        "the actions are open, close, finish, reset, offline and read_only.\n",
+                .options = zones_options,
+                .words = {WORD_BDEV},
+                WORDS(1, 1),
+                .run = verb_zones,
         },
         {
                 .name = "create",

@@ -128,9 +128,12 @@ static bool exists(const struct run_node *node)
 {
 	const struct run_node *sought = node;
 
+	/* By its base: another node of the kind may have been on it, and be half deleted. */
 	if (stack_is_found(node)) {
-		for (const struct bdev *b = bdev_next(NULL); b; b = bdev_next(b))
-			if (stack_node_of(b) == node)
+		const struct bdev *base = bdev_find(node->bases[0]), *part;
+
+		for (unsigned i = 0; base && (part = bdev_parent(base, i)); i++)
+			if (strcmp(part->module->name, node->module) == 0)
 				return true;
 		return false;
 	}
@@ -180,9 +183,7 @@ static bool build_grow(void)
 				fit[n++] = b;
 		if (n == 0)
 			continue;
-		uint64_t first = rng_below(&build.rng, n), second = rng_below(&build.rng, n);
-
-		if (stack_draw_node(&build.rng, fit[first], fit[second]))
+		if (stack_draw_node(&build.rng, fit[rng_below(&build.rng, n)], fit, n))
 			return true;
 	}
 	return false;

@@ -252,7 +252,7 @@ static void operated(void *arg, const json_t *reply)
 	const json_t *error = json_object_get(reply, "error");
 	json_int_t code = json_integer_value(json_object_get(error, "code"));
 
-	if (error && code != -ENOSPC && !sim_any_fault())
+	if (error && code != -ENOSPC && !sim_any_fault() && !life_is_stopping())
 		sim_fail(ctl_names[c->kind], "op %u: on %s: %s", c->op, c->name,
 		        json_string_value(json_object_get(error, "message")));
 	io_check_told();

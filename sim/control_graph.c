@@ -48,12 +48,18 @@ static void created(void *arg, bool ok)
 	if (!ok && !sim_any_fault())
 		sim_fail("create failed", "op %u: %s '%s' can't be created on %s", c->op,
 		        c->node->module, c->node->name, c->name);
-	if (!ok)
+	/* One that failed may have begun to write what it keeps there. */
+	if (!ok) {
+		struct model *base = model_find(c->name);
+
 		c->node->state = NODE_FREE;
-	else if (m->claims & SIM_IDENTITY)
+		if (base && (m->claims & SIM_FOUND))
+			model_forget(base, 0, base->sectors);
+	} else if (m->claims & SIM_IDENTITY) {
 		move_model(c->name, c->node->name);
-	else if (model_find(c->name))
+	} else if (model_find(c->name)) {
 		model_remove(model_find(c->name));
+	}
 	io_rescan();
 	ctl_end(c);
 }
@@ -64,7 +70,7 @@ static struct run_node *draw_layer(struct ctl *c, const struct bdev *base)
 	const char *bases[] = {base->name};
 
 	if (!name)
-		return stack_draw_node(&c->rng, base, NULL);
+		return stack_draw_node(&c->rng, base, NULL, 0);
 	return stack_make_node(&c->rng, sim_module_find(name), bases, 1, base->geometry.num_blocks,
 	        base->geometry.block_bytes);
 }

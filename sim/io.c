@@ -244,6 +244,9 @@ static void io_done(struct bio *bio)
 	case BIO_RESET:
 		top->reset_at = ++run->seq;
 		break;
+	case BIO_ZONE_APPEND:
+	case BIO_ZONE_MGMT:
+	case BIO_ZONE_REPORT:
 	case BIO_OPS:
 		break;
 	}

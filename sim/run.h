@@ -279,9 +279,9 @@ void stack_draw_plain(void);
 /* Adds a node: on the bdev of that name, or a backend when it is NULL. NULL: nothing fits. */
 struct run_node *stack_make_node(struct rng *rng, const struct sim_module *module,
         const char *const *bases, unsigned num_bases, uint64_t num_blocks, uint32_t block_bytes);
-/* A layer on base, and perhaps on the second (NULL: no); a backend when base is NULL. */
-struct run_node *stack_draw_node(
-        struct rng *rng, const struct bdev *base, const struct bdev *second);
+/* A layer on base, and perhaps on some of the others; a backend when base is NULL. */
+struct run_node *stack_draw_node(struct rng *rng, const struct bdev *base,
+        const struct bdev *const *others, unsigned num_others);
 /* Creates what is wanted, bottom first; then calls done. */
 void stack_build(void (*done)(void));
 typedef void (*stack_done_fn)(void *arg, bool ok);
@@ -300,7 +300,8 @@ enum model_kept stack_kept(const struct bdev *bdev);
 bool stack_fails(const struct bdev *bdev);
 bool stack_faulty(const struct bdev *bdev);
 bool stack_repeatable(const struct bdev *bdev);
-bool stack_relaid(const struct bdev *bdev);
+/* It, or something that it stands on, has this claim. */
+bool stack_any_claims(const struct bdev *bdev, unsigned claim);
 /* It, or what stands on it, is to be given back to a bdev that it was taken from. */
 bool stack_reserved(const struct bdev *bdev);
 /* Whether any disk of the run has failed so far. */

@@ -126,6 +126,8 @@ struct run_node *stack_make_node(struct rng *rng, const struct sim_module *modul
 	return node;
 }
 
+#define BASES_MAX 4U
+
 static struct run_node *draw_backend(struct rng *rng)
 {
 	const struct sim_module *module = draw_module(rng, true);
@@ -137,28 +139,48 @@ static struct run_node *draw_backend(struct rng *rng)
 	              : NULL;
 }
 
-struct run_node *stack_draw_node(
-        struct rng *rng, const struct bdev *base, const struct bdev *second)
+/* Those that can't keep the rules of zones refuse a zoned base. */
+static bool takes_zones(const struct sim_module *m, const struct bdev *base)
+{
+	const struct bdev_module *module = bdev_module_find(m->name);
+
+	return !base->geometry.zone_blocks || !module->submit || module->keeps_zones;
+}
+
+/* Several bases are alike: else what their array keeps could not be said. */
+static bool alike(const struct bdev *a, const struct bdev *b)
+{
+	return a != b && a->geometry.block_bytes == b->geometry.block_bytes &&
+	       stack_kept(a) == stack_kept(b);
+}
+
+struct run_node *stack_draw_node(struct rng *rng, const struct bdev *base,
+        const struct bdev *const *others, unsigned num_others)
 {
 	const struct sim_module *module = draw_module(rng, false);
-	const char *names[2];
+	uint64_t least = base ? base->geometry.num_blocks : 0;
+	const char *names[BASES_MAX];
 	unsigned n = 1;
 
 	if (!base)
 		return draw_backend(rng);
-	if (!module || module->bases_min > 1)
+	if (!module || module->bases_min > 1 || !takes_zones(module, base))
 		return NULL;
 	/* A label would not be found again where data may lie elsewhere in the next life. */
 	if ((module->claims & SIM_LABELLED) &&
-	        (stack_relaid(base) || (second && stack_relaid(second)) ||
-	                stack_kept(base) != MODEL_KEPT ||
-	                (second && stack_kept(second) != MODEL_KEPT)))
+	        (stack_any_claims(base, SIM_RELAID) || stack_kept(base) != MODEL_KEPT))
 		return NULL;
 	names[0] = base->name;
-	if (second && second != base && module->bases_max > 1 && rng_one_in(rng, 2))
-		names[n++] = second->name;
-	return stack_make_node(
-	        rng, module, names, n, base->geometry.num_blocks, base->geometry.block_bytes);
+	for (unsigned i = 0; i < num_others && n < min_u64(module->bases_max, BASES_MAX); i++) {
+		if (!alike(base, others[i]) || !takes_zones(module, others[i]) ||
+		        !rng_one_in(rng, 2) ||
+		        ((module->claims & SIM_LABELLED) &&
+		                stack_any_claims(others[i], SIM_RELAID)))
+			continue;
+		names[n++] = others[i]->name;
+		least = min_u64(least, others[i]->geometry.num_blocks);
+	}
+	return stack_make_node(rng, module, names, n, least, base->geometry.block_bytes);
 }
 
 /* The stack that the run begins with: backends; what stands on them is added while it is built,
@@ -245,13 +267,18 @@ enum model_kept stack_kept(const struct bdev *bdev)
 	return kept;
 }
 
-bool stack_fails(const struct bdev *bdev)
+bool stack_any_claims(const struct bdev *bdev, unsigned claim)
 {
-	bool fails = stack_claims(bdev) & SIM_FAILS;
+	bool any = stack_claims(bdev) & claim;
 
 	for (unsigned i = 0; i < bdev->num_bases; i++)
-		fails |= bdev->bases[i] && stack_fails(bdev->bases[i]);
-	return fails;
+		any |= bdev->bases[i] && stack_any_claims(bdev->bases[i], claim);
+	return any;
+}
+
+bool stack_fails(const struct bdev *bdev)
+{
+	return stack_any_claims(bdev, SIM_FAILS);
 }
 
 bool stack_faulty(const struct bdev *bdev)
@@ -272,20 +299,12 @@ bool stack_faulty(const struct bdev *bdev)
 
 bool stack_repeatable(const struct bdev *bdev)
 {
-	bool repeatable = !(stack_claims(bdev) & (SIM_REDUNDANT | SIM_NO_DATA));
+	bool mirror = (stack_claims(bdev) & SIM_REDUNDANT) && bdev->num_bases > 1;
+	bool repeatable = !mirror && !(stack_claims(bdev) & SIM_NO_DATA);
 
 	for (unsigned i = 0; i < bdev->num_bases; i++)
 		repeatable &= !bdev->bases[i] || stack_repeatable(bdev->bases[i]);
 	return repeatable;
-}
-
-bool stack_relaid(const struct bdev *bdev)
-{
-	bool relaid = stack_claims(bdev) & SIM_RELAID;
-
-	for (unsigned i = 0; i < bdev->num_bases; i++)
-		relaid |= bdev->bases[i] && stack_relaid(bdev->bases[i]);
-	return relaid;
 }
 
 bool stack_reserved(const struct bdev *bdev)
@@ -351,15 +370,14 @@ static void check_one(const struct bdev *bdev, bool quiet)
 		        bdev->name, bdev->geometry.num_blocks, bdev_num_blocks(bdev));
 }
 
-/* Parts of one base don't overlap, so together they fit in. A base that isn't the first of its
- * parent may be there for something else. */
+/* Parts of one base don't overlap, so together they fit in; what has more bases is no part. */
 static void check_parts(const struct bdev *base)
 {
 	uint64_t sum = 0;
 	const struct bdev *part;
 
 	for (unsigned i = 0; (part = bdev_parent(base, i)); i++)
-		sum += part->bases[0] == base ? bytes_of(part) : 0;
+		sum += part->num_bases == 1 ? bytes_of(part) : 0;
 	if (sum > bytes_of(base) && !stack_faulty(base))
 		sim_fail("larger than its base", "the bdevs on %s have %lu bytes, it has %lu",
 		        base->name, sum, bytes_of(base));

@@ -194,7 +194,7 @@ static struct model *model_for(const struct bdev *bdev, uint64_t sectors)
 	if (m->covered)
 		model_forget(m, 0, sectors);
 	m->covered = false;
-	if (stack_relaid(bdev) && !run->from_config && run->life_started &&
+	if (stack_any_claims(bdev, SIM_RELAID) && !run->from_config && run->life_started &&
 	        (run->resized || run->tally.faults))
 		model_forget(m, 0, sectors);
 	return m;

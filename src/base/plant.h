@@ -6,8 +6,8 @@
  *
  * In check builds (BELLOWS_CHECK=1) a planted line is live when the simulator has switched this one
  * defect on; in all others PLANT is the constant 0 and the line is gone. Each must be found by
- * `bellows-sim --planted`. A defect is one condition of one existing line, never code of its own
- * that could be wrong in another way.
+ * `bellows-sim --planted`, or by the simulation of its module. A defect is one condition of one
+ * existing line, never code of its own that could be wrong in another way.
  */
 #pragma once
 
@@ -62,11 +62,46 @@
 	X(LABEL_ROLE_IGNORED, "bases that stand in each other's place are taken")                  \
 	X(LABEL_NOT_ERASED, "a bdev that is deleted leaves its label behind")
 
+/* Those of zones, found by the simulation of zone_block. */
+#define PLANTS_OF_ZONES(X)                                                                         \
+	X(ZONE_WRITTEN_AGAIN, "a write below the write pointer is let in")                         \
+	X(ZONE_RESET_AT_ONCE, "a reset does not wait for writes in flight")                        \
+	X(ZONE_RESET_SHOWS_OLD, "what was written before a reset can be read after it")            \
+	X(ZONE_ONE_TOO_MANY, "one zone more than allowed may be open")                             \
+	X(ZONE_EXPLICIT_CLOSED, "a zone that a client has opened is closed for another")           \
+	X(ZONE_NEVER_FULL, "a zone stays open when its last block is written")                     \
+	X(ZONE_NEW_ONES_FULL, "zones that a growth adds are full")                                 \
+	X(ZONE_WAKE_LOST, "the end of the last write does not let a reset go on")                  \
+	X(ZONE_FAILED_COUNTS, "a failed write keeps its blocks")                                   \
+	X(ZONE_APPEND_ONE_OFF, "an append answers the block after its first")                      \
+	X(ZONE_ALL_MISSES_LAST, "an action on all zones leaves out the last")
+
+/* Of arrays with superblock, which have a world of their own: src/vbdev/raid/raid_world_simtest.c
+ * looks for them. */
+#define ARRAY_PLANTS(X)                                                                            \
+	X(RAID_STALE_ACCEPTED, "a member that the superblock calls missing is taken as current")   \
+	X(RAID_DIVERGED_JOINED, "mirrors that went on without each other are put together")        \
+	X(RAID_LEAVE_NOT_STORED, "that a member has left is not recorded")                         \
+	X(RAID_FAILED_READ, "a member that has failed is still read")                              \
+	X(RAID_COPY_NOT_WRITTEN, "the second copy of the superblock is not written")               \
+	X(RAID_COPY_NOT_READ, "the second copy of the superblock is not looked at")                \
+	X(RAID_WINDOW_SHORT, "a window of a rebuild leaves out its last block")                    \
+	X(RAID_TARGET_READ, "the target of a rebuild is read before it has everything")            \
+	X(RAID_TARGET_SKIPPED, "writes do not go to the target of a rebuild")                      \
+	X(RAID_BIT_LATE, "a write does not wait until its region is marked")                       \
+	X(RAID_BITS_FORGOTTEN, "what a missing member lacks is forgotten")                         \
+	X(RAID_TORN_PAGE_CLEAN, "a damaged page of the bitmap counts as clean")                    \
+	X(RAID_EXT_UNCHECKED, "a bitmap is believed though somebody else has written since")       \
+	X(RAID_RETURN_UNCHECKED, "a member is given only what is marked, however old it is")       \
+	X(RAID_RESYNC_LEFT_OUT, "members that may differ count as equal")                          \
+	X(RAID_UNSYNCED_ANY, "what members may differ in is read from any of them")
+
 enum plant {
 #define X(name, text) PLANT_##name,
-	PLANTS(X)
+	PLANTS(X) PLANT_COUNT,
+	PLANTS_OF_ZONES(X) PLANT_ARRAYS_BEFORE,
+	ARRAY_PLANTS(X) PLANTS_END
 #undef X
-	PLANT_COUNT
 };
 
 #if defined(BELLOWS_CHECK) && BELLOWS_CHECK

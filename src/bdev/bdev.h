@@ -41,8 +41,7 @@ struct rpc_method; /* rpc/rpc.h */
 #define BDEV_WHY_MAX 160
 #define BDEV_ALIASES_MAX 64
 
-/* ---- geometry ---------------------------------------------------------------------------------
- */
+/* ---- geometry ------------------------------------------------------------------------------ */
 
 struct bdev_geometry {
 	uint64_t num_blocks;
@@ -63,6 +62,9 @@ struct bdev_geometry {
 	uint32_t preferred_write_granularity_blocks, preferred_write_alignment_blocks;
 	uint32_t optimal_write_blocks;
 	uint32_t preferred_unmap_granularity_blocks, preferred_unmap_alignment_blocks;
+	uint64_t zone_blocks; /* of a zone: a power of two. 0: not zoned, see bio.h */
+	uint32_t max_open_zones, max_active_zones; /* 0: any number */
+	uint32_t optimal_open_zones;               /* advice */
 	char why[BDEV_WHY_MAX]; /* why num_blocks is what it is: "limited by Disk2; 400 GiB of Disk0
 	                           unused" */
 };
@@ -76,8 +78,7 @@ struct bdev_geometry_in {
 	uint64_t own_blocks;
 };
 
-/* ---- modules ----------------------------------------------------------------------------------
- */
+/* ---- modules ------------------------------------------------------------------------------- */
 
 /* Ends an asynchronous slot: called exactly once, on the control loop; may be called before the
  * slot returns. err is NULL or err->code is 0 on success. */
@@ -121,6 +122,8 @@ struct bdev_module {
 	                               a zero entry */
 	size_t loop_state_bytes;    /* zeroed state per loop, see bdev_loop_state */
 	bool splits;                /* uses bio_split_*: a new frame stack begins below */
+	bool keeps_zones; /* its submit hands zone operations down as they are; without, no base
+	                     of one that has a submit may be zoned */
 	bool shares_base; /* several bdevs of this module may stand on one base, each on its
 	                     own part of it (split, gpt, volumes); others still may not */
 	/* Methods beside the generated ones; one with a generated one's name takes its place. */
@@ -212,8 +215,7 @@ struct bdev_module *bdev_module_find(const char *name);
 /* In order of name, so that nothing depends on link order. NULL starts; NULL ends. */
 struct bdev_module *bdev_module_next(const struct bdev_module *after);
 
-/* ---- what a module and a holder may ask of a bdev
- * ------------------------------------------------ */
+/* ---- what a module and a holder may ask of a bdev ------------------------------------------ */
 
 enum bdev_state {
 	BDEV_CREATING, /* not visible; its module prepares it */
@@ -299,8 +301,7 @@ void bdev_read_meta(struct bdev *bdev, uint64_t offset_blocks, uint64_t num_bloc
 void bdev_write_meta(struct bdev *bdev, uint64_t offset_blocks, uint64_t num_blocks,
         const void *buf, struct bdev_done done);
 
-/* ---- graph (control loop) ----------------------------------------------------------------------
- */
+/* ---- graph (control loop) ------------------------------------------------------------------ */
 
 struct bdev_spec {
 	const struct bdev_module *module;
@@ -408,8 +409,7 @@ const char *bdev_examine_allowed(unsigned i);
 void bdev_start(void);
 void bdev_stop(struct bdev_done done);
 
-/* ---- holders (targets and jobs) -----------------------------------------------------------------
- */
+/* ---- holders (targets and jobs) ------------------------------------------------------------ */
 
 enum bdev_told {
 	BDEV_TOLD,        /* every connected client has been told */
@@ -448,8 +448,7 @@ void *bdev_handle_arg(const struct bdev_handle *handle);
 /* Text of the i-th holder; NULL past the last. */
 const char *bdev_holder(const struct bdev *bdev, unsigned i);
 
-/* ---- resize (control loop)
- * ----------------------------------------------------------------------- */
+/* ---- resize (control loop) ----------------------------------------------------------------- */
 
 enum bdev_policy {
 	BDEV_FOLLOW,
@@ -507,8 +506,7 @@ void bdev_storage_changed(struct bdev *bdev, uint64_t own_blocks, resize_done_fn
  */
 void bdev_geometry_changed(struct bdev *bdev, resize_done_fn done, void *arg);
 
-/* ---- quiesce (control loop)
- * ------------------------------------------------------------------------ */
+/* ---- quiesce (control loop) ---------------------------------------------------------------- */
 
 /* New bios that enter this bdev queue; done when none is in flight. Nests: each needs its
  * unquiesce, after its done. -ENODEV: the bdev is being removed, and is not quiesced. Who quiesces
@@ -533,8 +531,7 @@ struct bdev_range {
 void bdev_range_lock(struct bdev *bdev, struct bdev_range *range);
 void bdev_range_unlock(struct bdev *bdev, struct bdev_range *range);
 
-/* ---- statistics
- * ------------------------------------------------------------------------------------- */
+/* ---- statistics ---------------------------------------------------------------------------- */
 
 /* Sums over loops (per_loop NULL) or one row per loop; read without stopping anything. done on
  * control. */
@@ -568,8 +565,7 @@ void bdev_histogram_disable(struct bdev *bdev, struct bdev_done done);
 /* -ENOMEM when it is off (as the reference answers). The caller frees out->buckets. */
 void bdev_histogram_get(struct bdev *bdev, struct bdev_histogram *out, struct bdev_done done);
 
-/* ---- events (control loop)
- * --------------------------------------------------------------------------- */
+/* ---- events (control loop) ----------------------------------------------------------------- */
 
 struct bdev_event {
 	const char *type; /* "bdev_register", "bdev_unregister", "bdev_resize", ... */

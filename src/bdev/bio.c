@@ -15,6 +15,9 @@ static const char *const op_names[BIO_OPS] = {
         [BIO_COMPARE] = "compare",
         [BIO_RESET] = "reset",
         [BIO_BLOCK_STATUS] = "block_status",
+        [BIO_ZONE_APPEND] = "zone_append",
+        [BIO_ZONE_MGMT] = "zone_management",
+        [BIO_ZONE_REPORT] = "zone_report",
 };
 
 const char *bio_op_name(enum bio_op op)
@@ -157,6 +160,9 @@ static const uint8_t flags_allowed[BIO_OPS] = {
         [BIO_WRITE_ZEROES] = BIO_FUA | BIO_NO_UNMAP | BIO_RANGE_OWNER,
         [BIO_COMPARE] = BIO_RANGE_OWNER,
         [BIO_BLOCK_STATUS] = BIO_RANGE_OWNER,
+        [BIO_ZONE_APPEND] = BIO_FUA | BIO_RANGE_OWNER,
+        [BIO_ZONE_MGMT] = BIO_ZONE_ALL | BIO_RANGE_OWNER,
+        [BIO_ZONE_REPORT] = BIO_RANGE_OWNER,
 };
 
 static bool has_data(const struct bio *bio, uint64_t bytes)
@@ -182,7 +188,7 @@ static int check(const struct bdev *bdev, const struct bio *bio, uint64_t offset
 	             offset_blocks > size_blocks - bio->num_blocks + PLANT(LAST_BLOCK_PAST_END)))
 		return -EINVAL;
 	if (unlikely(bio->num_blocks == 0))
-		return bio->op == BIO_BLOCK_STATUS ? -EINVAL : 1;
+		return bio->need & OPS_THAT_ANSWER ? -EINVAL : 1;
 	if ((BIO_CAP(bio->op) & OPS_WITH_DATA) &&
 	        unlikely(!has_data(bio, bio->num_blocks << bdev->block_shift)))
 		return -EINVAL;

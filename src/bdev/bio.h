@@ -40,6 +40,12 @@ enum bio_op {
 	BIO_COMPARE,      /* -EILSEQ when the data differs */
 	BIO_RESET,        /* abort what can be aborted; whole device */
 	BIO_BLOCK_STATUS, /* answers in bio->extent for the run that starts at the offset */
+	/* Zoned bdevs only. */
+	BIO_ZONE_APPEND, /* offset: of a zone; writes at its write pointer, answers where in
+	                    bio->appended_at */
+	BIO_ZONE_MGMT,   /* bio->zone_action on the zone that the range is; with BIO_ZONE_ALL on all
+	                    zones in it that the action has a meaning for */
+	BIO_ZONE_REPORT, /* answers in bio->zone_report: the zones that begin in the range */
 	BIO_OPS,
 };
 
@@ -52,6 +58,7 @@ enum bio_flags {
 	                             carry it on */
 	BIO_META = 1 << 3,        /* the core's, of metadata: rate limits count it and let it pass,
 	                             since a superblock that waits would fail its array */
+	BIO_ZONE_ALL = 1 << 4,    /* zone management: see there */
 	BIO_RANGE_OWNER = 1 << 7, /* see bio_set_range_owner */
 };
 
@@ -64,6 +71,8 @@ enum bio_flags {
 	        BIO_CAP(BIO_WRITE_ZEROES) | BIO_CAP(BIO_COMPARE) | BIO_CAP(BIO_RESET) |            \
 	        BIO_CAP(BIO_BLOCK_STATUS))
 #define BIO_CAPS_ALL (BIO_CAPS_DATA | BIO_CAP_FUA)
+#define BIO_CAPS_ZONES                                                                             \
+	(BIO_CAP(BIO_ZONE_APPEND) | BIO_CAP(BIO_ZONE_MGMT) | BIO_CAP(BIO_ZONE_REPORT))
 
 typedef void (*bio_fn)(struct bio *bio);
 
@@ -95,6 +104,58 @@ struct bio_extent {
 	bool zero;           /* reads as zeroes */
 };
 
+/* ---- zones ------------------------------------------------------------------------------------
+ *
+ * A zoned bdev consists of whole zones of geometry.zone_blocks, and has no limits on transfers,
+ * boundaries or alignment, so that nobody takes its requests apart. It is written zone by zone: a
+ * write begins at the write pointer of its zone and moves it on; to write again is to reset the
+ * zone. States and transitions are those of the NVMe Zoned Namespace Command Set. What is above the
+ * write pointer reads as zeroes.
+ *
+ * Writes and appends end with -EINVAL (not at the write pointer; for an append: not the start of a
+ * zone), -ERANGE (past the zone's capacity), -ENOSPC (the zone is full), -EROFS (it is read-only),
+ * -EIO (it is offline), -ETOOMANYREFS (no further zone may be open), -EOVERFLOW (nor active).
+ * Reads of an offline zone end with -EIO. Management ends with -EINVAL (no zone, or the action is
+ * not allowed in its state) or the last two. What is in flight together has no order, and appends
+ * are for those who have many in flight. Range locks see an append as a write to where it began.
+ */
+
+enum zone_state {
+	ZONE_EMPTY,
+	ZONE_IMPLICIT_OPEN, /* by a write; closed when another needs its place */
+	ZONE_EXPLICIT_OPEN,
+	ZONE_CLOSED, /* written in part, not open; still active */
+	ZONE_FULL,
+	ZONE_READ_ONLY,
+	ZONE_OFFLINE,
+	ZONE_STATES,
+};
+
+/* From which states they are allowed; from those in brackets they change nothing. */
+enum zone_action {
+	ZONE_OPEN,    /* empty, implicitly open, closed (explicitly open) */
+	ZONE_CLOSE,   /* open (closed) */
+	ZONE_FINISH,  /* empty, open, closed (full) */
+	ZONE_RESET,   /* open, closed, full (empty); waits for writes in flight */
+	ZONE_RETIRE,  /* read-only becomes offline (offline) */
+	ZONE_PROTECT, /* becomes read-only: what a worn device does by itself. All but offline */
+	ZONE_ACTIONS,
+};
+
+struct bio_zone {
+	uint64_t start_blocks, capacity_blocks;
+	uint64_t write_pointer_blocks; /* start + capacity when it can't be written */
+	enum zone_state state;
+};
+
+struct bio_zone_report {
+	struct bio_zone *zones; /* the caller's, of max entries */
+	uint32_t max, count;    /* count: the answer */
+};
+
+const char *zone_state_name(enum zone_state state);
+const char *zone_action_name(enum zone_action action);
+
 struct bio {
 	struct loop_task task;   /* the core's queue link while it is below bio_submit; free for the
 	                            owner otherwise */
@@ -107,14 +168,16 @@ struct bio {
 	uint8_t op;              /* enum bio_op */
 	uint8_t flags;           /* enum bio_flags */
 	uint8_t check;           /* the core's: state in check builds */
-	uint8_t spare;
-	int32_t status;       /* 0 or -errno, valid on the way up */
-	uint32_t need;        /* BIO_CAP bits, from op and flags */
-	uint32_t loop_offset; /* the core's: of this loop's part in bdev->loops, in bytes */
-	uint64_t submit_ns;   /* loop_now_ns at submit */
+	uint8_t zone_action;     /* enum zone_action: zone management only, set after bio_init */
+	int32_t status;          /* 0 or -errno, valid on the way up */
+	uint32_t need;           /* BIO_CAP bits, from op and flags */
+	uint32_t loop_offset;    /* the core's: of this loop's part in bdev->loops, in bytes */
+	uint64_t submit_ns;      /* loop_now_ns at submit */
 	union {
 		struct bio_extent extent;       /* BIO_BLOCK_STATUS only */
 		struct loop_extent loop_extent; /* the same, while a backend asks loop.h */
+		uint64_t appended_at;           /* BIO_ZONE_APPEND: first block, when it succeeds */
+		struct bio_zone_report zone_report; /* BIO_ZONE_REPORT: set after bio_init */
 	};
 	bio_fn done;       /* the owner's */
 	void *arg;         /* the owner's */
@@ -249,6 +312,17 @@ struct bio *bio_child_parent(const struct bio *child);
 uint64_t *bio_child_tag(struct bio *child);
 
 /*
+ * The same for parts that the layer gives to its own submit, where one request is several of the
+ * kind that it serves at once: begin_own reserves n, add_own submits one for a slice of the
+ * parent's data, bio_split_end ends. They enter past the gate and are not counted: the parent
+ * stands for them. They have the parent's op and flags, a frame of their own, and may split (not
+ * own again) and have a buffer.
+ */
+bool bio_split_begin_own(struct bio *parent, unsigned n, bio_fn again) must_check;
+void bio_split_add_own(
+        struct bio *parent, uint64_t offset_blocks, uint64_t num_blocks, uint64_t skip_bytes);
+
+/*
  * Attaches a buffer of at least bytes (<= BIO_BOUNCE_MAX_BYTES), aligned to 4096, to the layer's
  * frame; it is freed when the frame pops. Returns NULL after queueing the bio, to call again(bio)
  * when there is one. One buffer per frame: asked for again it returns the one that is there.
@@ -264,6 +338,10 @@ void *bio_bounce(struct bio *bio, size_t bytes, bio_fn again) must_check;
  */
 static inline void bio_replace_data(struct bio *bio, void *memory);
 static inline void bio_restore_data(struct bio *bio);
+
+/* Asks another operation of the layers below, e.g. a write for an append; the layer's done asks the
+ * old one back. Flags stay. */
+static inline void bio_change_op(struct bio *bio, enum bio_op op);
 
 /* Length of the bio's data in bytes at the layer that holds it. */
 static inline uint64_t bio_bytes(const struct bio *bio);

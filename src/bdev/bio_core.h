@@ -50,12 +50,14 @@ static inline struct bio *bio_queue_pop(struct bio_queue *q)
 
 /*
  * Children and bounce buffers of one loop, for one rank. The core's own needs at a rank are served
- * from a pool apart: it splits above the module of the same bdev. So whoever holds something of a
- * pool waits only for pools further down, and the lowest waits for nobody.
+ * from a pool apart: it splits above the module of the same bdev. So are the parts that a module
+ * gives to itself. So whoever holds something of a pool waits only for pools further down (CORE,
+ * OWN, MODULE, then the next rank's), and the lowest waits for nobody.
  */
 enum pool_user {
 	POOL_MODULE,
 	POOL_CORE,
+	POOL_OWN, /* of bio_split_begin_own: between the two */
 	POOL_USERS
 };
 
@@ -135,8 +137,12 @@ static inline struct bio_child *bio_child_of(struct bio *child)
 	return container_of(child, struct bio_child, bio);
 }
 
-#define OPS_WITH_DATA (BIO_CAP(BIO_READ) | BIO_CAP(BIO_WRITE) | BIO_CAP(BIO_COMPARE))
-#define OPS_THAT_WRITE (BIO_CAP(BIO_WRITE) | BIO_CAP(BIO_UNMAP) | BIO_CAP(BIO_WRITE_ZEROES))
+#define OPS_WITH_DATA                                                                              \
+	(BIO_CAP(BIO_READ) | BIO_CAP(BIO_WRITE) | BIO_CAP(BIO_COMPARE) | BIO_CAP(BIO_ZONE_APPEND))
+#define OPS_THAT_WRITE                                                                             \
+	(BIO_CAP(BIO_WRITE) | BIO_CAP(BIO_UNMAP) | BIO_CAP(BIO_WRITE_ZEROES) |                     \
+	        BIO_CAP(BIO_ZONE_APPEND) | BIO_CAP(BIO_ZONE_MGMT))
+#define OPS_THAT_ANSWER (BIO_CAP(BIO_BLOCK_STATUS) | BIO_CAPS_ZONES) /* so not for 0 blocks */
 #define OPS_WITHOUT_RANGE (BIO_CAP(BIO_FLUSH) | BIO_CAP(BIO_RESET))
 
 static inline uint32_t bio_need(const struct bio *bio)

@@ -28,6 +28,7 @@ enum bio_frame_flags {
 	FRAME_UNCOUNTED = 1 << 1,  /* of a child that the core made of a bio that counts */
 	FRAME_SPLIT = 1 << 2,      /* children are outstanding or being made */
 	FRAME_CORE_SPLIT = 1 << 3, /* they are of the core's pool */
+	FRAME_OWN_SPLIT = 1 << 4,  /* they are parts for the same bdev */
 };
 
 #if defined(BELLOWS_CHECK) && BELLOWS_CHECK
@@ -94,6 +95,12 @@ static inline void bio_complete(struct bio *bio, int status)
 	bio->status = status;
 	bio->task.run = bio_advance;
 	loop_defer(bio->loop, &bio->task);
+}
+
+static inline void bio_change_op(struct bio *bio, enum bio_op op)
+{
+	bio->need ^= BIO_CAP(bio->op) ^ BIO_CAP(op);
+	bio->op = (uint8_t)op;
 }
 
 static inline void *bdev_priv(const struct bdev *bdev)

@@ -34,7 +34,7 @@ static void set_loop(const struct bdev *bdev, unsigned loop_id, const struct bde
 	struct bio_limits *limits = &slow->limits;
 
 	set_limits(limits, g, check_range || limits->check_range);
-	bl->lacks = ~g->caps & BIO_CAPS_ALL;
+	bl->lacks = ~g->caps & (BIO_CAPS_ALL | BIO_CAPS_ZONES);
 	if (!g->write_cache)
 		bl->lacks &= ~BIO_CAP_FUA; /* whatever is complete is durable */
 	if (g->read_only)

@@ -8,7 +8,9 @@ static struct bio_pool *pool_of(const struct bio *parent)
 	const struct bio_frame *frame = parent->frame;
 	struct bdev_slow *slow = bio_bdev_loop(parent, frame->bdev)->slow;
 
-	return slow->pools[frame->flags & FRAME_CORE_SPLIT ? POOL_CORE : POOL_MODULE];
+	if (frame->flags & FRAME_CORE_SPLIT)
+		return slow->pools[POOL_CORE];
+	return slow->pools[unlikely(frame->flags & FRAME_OWN_SPLIT) ? POOL_OWN : POOL_MODULE];
 }
 
 static bool begin(struct bio *parent, unsigned n, bio_fn again, uint8_t flags)
@@ -16,7 +18,7 @@ static bool begin(struct bio *parent, unsigned n, bio_fn again, uint8_t flags)
 	struct bio_frame *frame = parent->frame;
 
 	BELLOWS_CHECKED(parent->check == BIO_HELD && !(frame->flags & FRAME_SPLIT));
-	frame->flags = (uint8_t)((frame->flags & ~FRAME_CORE_SPLIT) | flags);
+	frame->flags = (uint8_t)((frame->flags & ~(FRAME_CORE_SPLIT | FRAME_OWN_SPLIT)) | flags);
 	if (!bio_pool_reserve(pool_of(parent), parent, n, again))
 		return false;
 	frame->flags |= FRAME_SPLIT;
@@ -33,6 +35,11 @@ bool bio_split_begin(struct bio *parent, unsigned n, bio_fn again)
 bool bio_split_begin_core(struct bio *parent, unsigned n, bio_fn again)
 {
 	return begin(parent, n, again, FRAME_CORE_SPLIT);
+}
+
+bool bio_split_begin_own(struct bio *parent, unsigned n, bio_fn again)
+{
+	return begin(parent, n, again, FRAME_OWN_SPLIT);
 }
 
 static void finish(struct bio *parent)
@@ -139,6 +146,17 @@ void bio_split_add(struct bio *parent, struct bdev *base, uint64_t offset_blocks
 	if (parent->iovcnt > 0)
 		bio_child_slice(bio_child_of(child), parent, skip_bytes);
 	bio_child_submit(child, base, offset_blocks, num_blocks);
+}
+
+void bio_split_add_own(
+        struct bio *parent, uint64_t offset_blocks, uint64_t num_blocks, uint64_t skip_bytes)
+{
+	struct bio_child *child = bio_child_of(bio_split_prepare(parent, NULL));
+
+	BELLOWS_CHECKED(parent->frame->flags & FRAME_OWN_SPLIT);
+	if (parent->iovcnt > 0)
+		bio_child_slice(child, parent, skip_bytes);
+	bio_child_submit_here(child, offset_blocks, num_blocks);
 }
 
 void bio_split_end(struct bio *parent, bio_fn done)

@@ -91,6 +91,7 @@ struct bdev_graph {
 	bool persist_owed;       /* it shows a size that it could not write */
 	bool growth_refused;     /* its storage has grown and somebody refused */
 	bool prepared;           /* the module's create has been called, or could have been */
+	bool examine_owed;       /* it appeared while it was spoken for */
 	bool made;               /* bdev_loops_create has been called */
 };
 

@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "bdev/control.h"
+#include "bdev/examine.h"
 
 #define ALLOWED_MAX 4096
 
@@ -24,6 +25,7 @@ static unsigned under_way;
 static struct list waiters = LIST_INIT(waiters);
 static char **allowed;
 static unsigned num_allowed;
+static bool (*spoken_for)(const struct bdev *bdev);
 
 /* ---- the end of it ---- */
 
@@ -129,8 +131,20 @@ static bool is_allowed(const struct bdev *bdev)
 
 void examine_bdev(struct bdev *bdev)
 {
-	if (bdev_options()->auto_examine || is_allowed(bdev))
+	bdev->graph->examine_owed = spoken_for && spoken_for(bdev);
+	if (!bdev->graph->examine_owed && (bdev_options()->auto_examine || is_allowed(bdev)))
 		start(bdev);
+}
+
+void bdev_examine_but(bool (*is_spoken_for)(const struct bdev *bdev))
+{
+	struct bdev *bdev = NULL;
+
+	BELLOWS_ASSERT(loop_is_control());
+	spoken_for = is_spoken_for;
+	while (!spoken_for && (bdev = bdev_next(bdev)))
+		if (bdev->graph->examine_owed)
+			examine_bdev(bdev);
 }
 
 /* ---- by name ---- */
@@ -175,4 +189,5 @@ void examine_forget_all(void)
 	free(allowed);
 	allowed = NULL;
 	num_allowed = 0;
+	spoken_for = NULL;
 }

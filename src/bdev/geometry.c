@@ -33,7 +33,10 @@ bool geometry_equal(const struct bdev_geometry *a, const struct bdev_geometry *b
 	       a->preferred_write_alignment_blocks == b->preferred_write_alignment_blocks &&
 	       a->optimal_write_blocks == b->optimal_write_blocks &&
 	       a->preferred_unmap_granularity_blocks == b->preferred_unmap_granularity_blocks &&
-	       a->preferred_unmap_alignment_blocks == b->preferred_unmap_alignment_blocks;
+	       a->preferred_unmap_alignment_blocks == b->preferred_unmap_alignment_blocks &&
+	       a->zone_blocks == b->zone_blocks && a->max_open_zones == b->max_open_zones &&
+	       a->max_active_zones == b->max_active_zones &&
+	       a->optimal_open_zones == b->optimal_open_zones;
 }
 
 static bool missing(const struct bdev_geometry *base)
@@ -102,6 +105,26 @@ static int check_limits(const char *label, struct bdev_geometry *out, struct err
 	return 0;
 }
 
+static int check_zones(const struct bdev *bdev, const char *label, const struct bdev_geometry *out,
+        struct err *err)
+{
+	if (bdev->geometry.block_bytes && out->zone_blocks != bdev->geometry.zone_blocks)
+		return err_set(err, -EINVAL, "%s: its zones would change from %llu to %llu blocks",
+		        label, (unsigned long long)bdev->geometry.zone_blocks,
+		        (unsigned long long)out->zone_blocks);
+	if (out->zone_blocks == 0)
+		return 0;
+	if (!is_power_of_two(out->zone_blocks) || out->num_blocks % out->zone_blocks)
+		return err_set(err, -EINVAL,
+		        "%s: %llu blocks are not whole zones of a power of two of blocks (%llu)",
+		        label, (unsigned long long)out->num_blocks,
+		        (unsigned long long)out->zone_blocks);
+	if (out->buf_align_bytes > 1 || out->max_transfer_blocks || out->split_on_boundary)
+		return err_set(err, -EINVAL,
+		        "%s: it is zoned, so nobody may cut or bounce its requests", label);
+	return 0;
+}
+
 static int check(const struct bdev *bdev, struct bdev_geometry *out, struct err *err)
 {
 	uint32_t published = bdev->geometry.block_bytes;
@@ -126,7 +149,9 @@ static int check(const struct bdev *bdev, struct bdev_geometry *out, struct err 
 		        label, (unsigned long long)out->num_blocks, out->block_bytes);
 	if (out->physical_block_bytes < out->block_bytes)
 		out->physical_block_bytes = out->block_bytes;
-	return check_limits(label, out, err);
+	if (check_limits(label, out, err) != 0)
+		return -EINVAL;
+	return check_zones(bdev, label, out, err);
 }
 
 /* Policy hold: a held bdev keeps its size when more is there, and refuses less. */
@@ -137,6 +162,8 @@ static int hold(const struct bdev *bdev, bool fact, struct bdev_geometry *out, s
 
 	if (held == 0 || PLANT(HOLD_IGNORED))
 		return 0;
+	if (out->zone_blocks) /* whole zones, and at least one */
+		held = max_u64(held - held % out->zone_blocks, out->zone_blocks);
 	format_size_bytes(held_text, sizeof(held_text), held * out->block_bytes);
 	format_size_bytes(derived_text, sizeof(derived_text), derived * out->block_bytes);
 	if (derived < held && derived < bdev->geometry.num_blocks && !fact) {
@@ -163,13 +190,32 @@ static int hold(const struct bdev *bdev, bool fact, struct bdev_geometry *out, s
 	return 0;
 }
 
+/* Who has not said that it keeps the rules of zones would break them without a word. */
+static int refuse_zones(const struct bdev *bdev, const struct bdev_geometry *bases, struct err *err)
+{
+	const struct bdev_module *module = bdev->module;
+	char label[BDEV_LABEL_MAX];
+
+	for (unsigned i = 0; module->submit && !module->keeps_zones && i < bdev->num_bases; i++) {
+		if (bases[i].zone_blocks)
+			return err_set(err, -ENOTSUP,
+			        "%s can't stand on '%s', which is zoned: a %s bdev does not keep "
+			        "to the order in which zones are written",
+			        graph_label(bdev, label, sizeof(label)), base_name(bdev, i),
+			        module->name);
+	}
+	return 0;
+}
+
 int geometry_derive(const struct bdev *bdev, const struct bdev_geometry *bases, uint64_t own_blocks,
         bool fact, struct bdev_geometry *out, struct err *err)
 {
 	const struct bdev_module *module = bdev->module;
 	const struct bdev_geometry *first = NULL;
-	int rc;
+	int rc = refuse_zones(bdev, bases, err);
 
+	if (rc != 0)
+		return rc;
 	for (unsigned i = 0; i < bdev->num_bases && !first; i++) {
 		if (!missing(&bases[i]))
 			first = &bases[i];

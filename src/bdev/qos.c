@@ -35,6 +35,8 @@ static enum direction direction_of(const struct bio *bio)
 {
 	if (bio->op == BIO_READ || bio->op == BIO_COMPARE)
 		return DIR_READ;
+	if (bio->op == BIO_ZONE_MGMT) /* as long as its zones, and moves no data */
+		return DIR_NONE;
 	return BIO_CAP(bio->op) & OPS_THAT_WRITE ? DIR_WRITE : DIR_NONE;
 }
 

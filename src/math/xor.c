@@ -83,3 +83,41 @@ void xor_gen_bytes(void *dst, const void *const *src, unsigned n, size_t bytes)
 #endif
 	xor_slow(dst, src, n, head + body, bytes - head - body);
 }
+
+/* Where the view's byte at is; *run is cut to what lies there in one piece. */
+static const void *view_at(struct xor_view *view, size_t at, size_t *run)
+{
+	if (at > view->lo) {
+		view->skip += at - view->lo;
+		view->lo = at;
+	}
+	while (view->skip >= view->iov->iov_len)
+		view->skip -= (view->iov++)->iov_len;
+	*run = min_u64(*run, min_u64(view->hi - at, view->iov->iov_len - view->skip));
+	return (const uint8_t *)view->iov->iov_base + view->skip;
+}
+
+void xor_views(void *dst, size_t lo, size_t hi, struct xor_view *views, unsigned n)
+{
+	const void *src[XOR_SOURCES_MAX];
+	uint8_t *out = dst;
+
+	BELLOWS_ASSERT(n <= XOR_SOURCES_MAX);
+	for (size_t at = lo, run; at < hi; at += run, out += run) {
+		unsigned sources = 0;
+
+		run = hi - at;
+		for (unsigned i = 0; i < n; i++) {
+			if (views[i].hi <= at)
+				continue;
+			if (views[i].lo > at)
+				run = min_u64(run, views[i].lo - at);
+			else
+				src[sources++] = view_at(&views[i], at, &run);
+		}
+		if (sources == 0)
+			memset(out, 0, run);
+		else
+			xor_gen_bytes(out, src, sources, run);
+	}
+}

@@ -21,9 +21,9 @@ static const struct {
         {"nvme_io_md", 0},
         {"write_zeroes", BIO_CAP(BIO_WRITE)}, /* the core writes zeroes where nothing better is */
         {"zcopy", 0},
-        {"get_zone_info", 0},
-        {"zone_management", 0},
-        {"zone_append", 0},
+        {"get_zone_info", BIO_CAP(BIO_ZONE_REPORT)},
+        {"zone_management", BIO_CAP(BIO_ZONE_MGMT)},
+        {"zone_append", BIO_CAP(BIO_ZONE_APPEND)},
         {"compare", BIO_CAP(BIO_COMPARE)},
         {"compare_and_write", 0},
         {"abort", 0},
@@ -92,7 +92,14 @@ json_t *rpc_bdev_describe(const struct bdev *bdev)
 	json_object_set_new(object, "claimed", json_boolean(bdev_is_claimed(bdev)));
 	if (bdev_is_claimed(bdev))
 		json_object_set_new(object, "claim_type", json_string("exclusive_write"));
-	json_object_set_new(object, "zoned", json_false());
+	json_object_set_new(object, "zoned", json_boolean(g->zone_blocks != 0));
+	if (g->zone_blocks) {
+		set_number(object, "zone_size", g->zone_blocks);
+		set_number(object, "max_open_zones", g->max_open_zones);
+		if (g->max_active_zones)
+			set_number(object, "max_active_zones", g->max_active_zones);
+		set_number(object, "optimal_open_zones", g->optimal_open_zones);
+	}
 	json_object_set_new(object, "supported_io_types", describe_io_types(bdev));
 	json_object_set_new(object, "driver_specific", describe_specific(bdev));
 	return object;

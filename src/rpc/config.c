@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "bdev/examine.h"
 #include "rpc/method.h"
 #include "rpc/server.h"
 
@@ -195,6 +196,74 @@ struct config_call {
 
 static void run_on(struct config_run *run);
 
+/* ---- bases of what is still to be made ---------------------------------------------------------
+ */
+
+static struct config_run *running; /* in the second pass */
+
+static bool is_called(const struct bdev *bdev, const char *text)
+{
+	const char *alias;
+
+	if (strcmp(bdev->name, text) == 0)
+		return true;
+	for (unsigned i = 0; (alias = bdev_alias(bdev, i)); i++)
+		if (strcmp(alias, text) == 0)
+			return true;
+	return false;
+}
+
+/* Whether a parameter, other than the new name, is this bdev. */
+static bool names(const json_t *value, const struct bdev *bdev)
+{
+	const char *key;
+	json_t *member;
+	size_t i;
+
+	if (json_is_string(value))
+		return is_called(bdev, json_string_value(value));
+	json_array_foreach (value, i, member)
+		if (names(member, bdev))
+			return true;
+	json_object_foreach ((json_t *)value, key, member)
+		if (strcmp(key, "name") != 0 && names(member, bdev))
+			return true;
+	return false;
+}
+
+static bool stands_on(const json_t *element, const struct bdev *bdev)
+{
+	static const char end[] = "_create";
+	const char *method = json_string_value(json_object_get(element, "method"));
+	size_t len = method ? strlen(method) : 0, i;
+	json_t *member;
+
+	json_array_foreach (element, i, member)
+		if (stands_on(member, bdev))
+			return true;
+	return len >= sizeof(end) && strcmp(method + len - (sizeof(end) - 1), end) == 0 &&
+	       names(json_object_get(element, "params"), bdev);
+}
+
+/*
+ * A later call makes a bdev on this one. What is on it may be that one's: the partitions of a
+ * mirror are also to be seen on each of its members.
+ */
+static bool is_spoken_for(const struct bdev *bdev)
+{
+	const json_t *subsystems = json_object_get(running->config->root, "subsystems");
+	size_t call = running->call;
+
+	for (size_t e = running->entry; e < json_array_size(subsystems); e++, call = 0) {
+		const json_t *calls = json_object_get(json_array_get(subsystems, e), "config");
+
+		for (; call < json_array_size(calls); call++)
+			if (stands_on(json_array_get(calls, call), bdev))
+				return true;
+	}
+	return false;
+}
+
 static void warn_slow(struct loop_timer *timer)
 {
 	struct config_run *run = container_of(timer, struct config_run, slow);
@@ -365,6 +434,13 @@ static void run_on(struct config_run *run)
 		        loop_self(), &run->slow, loop_now_ns(loop_self()) + SLOW_ANSWER_NS);
 		return;
 	}
+	if (running == run) {
+		running = NULL;
+		run->pending = 1;
+		bdev_examine_but(NULL);
+		bdev_wait_for_examine((struct bdev_done){settled, run});
+		return;
+	}
 	run->done(run->arg, &run->err);
 	free(run);
 }
@@ -378,5 +454,9 @@ void rpc_config_run(struct rpc_config *config, bool ignore_errors, rpc_done_fn d
 	run->done = done;
 	run->arg = arg;
 	run->slow.fire = warn_slow;
+	if (rpc_state() == RPC_RUNTIME && !running) {
+		running = run;
+		bdev_examine_but(is_spoken_for);
+	}
 	run_on(run);
 }

@@ -408,7 +408,7 @@ static void saves_have_what_was_set(void **state)
 
 static json_int_t blocks_of(const char *params)
 {
-	json_t *bdevs = inproc_result("bdev_get_bdevs", params);
+	json_t *bdevs = inproc_result("bdev_get_bdevs", "%s", params);
 	json_int_t blocks =
 	        json_integer_value(json_object_get(json_array_get(bdevs, 0), "num_blocks"));
 

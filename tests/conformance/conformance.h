@@ -67,6 +67,7 @@ struct model {
 	bool *known;       /* [blocks]: false: anything */
 	uint8_t *buf;
 	bool compare;
+	uint64_t *written; /* of each zone; UINT64_MAX: to be reset before it is written */
 };
 
 struct model *model_new(struct stack *stack, struct disk *disk);
@@ -77,6 +78,8 @@ void model_run(struct model *model, struct rng *rng, unsigned steps);
 void model_verify(struct model *model);
 /* The disk has another size now: what is new is unknown. */
 void model_resized(struct model *model);
+/* Somebody else has written to it. */
+void model_forget(struct model *model);
 
 /* ---- the tests --------------------------------------------------------------------------------
  */

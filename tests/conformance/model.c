@@ -22,6 +22,8 @@ struct model *model_new(struct stack *stack, struct disk *disk)
 	model->expected = xcalloc(model->blocks, disk->block_bytes);
 	model->known = xcalloc(model->blocks, sizeof(bool));
 	model->buf = xcalloc(1, LEN_MAX_BYTES + SLACK_BYTES);
+	model->written = xcalloc(model->blocks, sizeof(*model->written));
+	model_forget(model);
 	return model;
 }
 
@@ -30,6 +32,7 @@ void model_free(struct model *model)
 	free(model->expected);
 	free(model->known);
 	free(model->buf);
+	free(model->written);
 	free(model);
 }
 
@@ -39,9 +42,20 @@ void model_resized(struct model *model)
 
 	model->expected = xrealloc(model->expected, blocks * model->disk->block_bytes);
 	model->known = xrealloc(model->known, blocks * sizeof(bool));
+	model->written = xrealloc(model->written, blocks * sizeof(*model->written));
 	for (uint64_t i = old; i < blocks; i++)
 		model->known[i] = false;
+	for (uint64_t i = 0; i < blocks; i++)
+		model->written[i] = UINT64_MAX;
 	model->blocks = blocks;
+}
+
+void model_forget(struct model *model)
+{
+	for (uint64_t i = 0; i < model->blocks; i++) {
+		model->known[i] = false;
+		model->written[i] = UINT64_MAX;
+	}
 }
 
 static void expect_data(
@@ -125,6 +139,39 @@ static void set_known(struct model *model, uint64_t offset, uint64_t len, bool k
 		model->known[offset + i] = known;
 }
 
+/* Writes or zeroes what comes next in the zone of the offset; resets it first if there is no room.
+ */
+static void step_zone(struct model *model, struct rng *rng, uint64_t offset, bool zero)
+{
+	uint64_t zone = offset / model->disk->zone_blocks, start = zone * model->disk->zone_blocks;
+	uint32_t bytes = model->disk->block_bytes;
+	uint64_t *written = &model->written[zone], len;
+	struct disk_io io = {.bio.zone_action = ZONE_RESET};
+	int status;
+
+	if (*written >= model->disk->zone_blocks) {
+		disk_start(model->disk, &io, 1, BIO_ZONE_MGMT, 0, start, model->disk->zone_blocks,
+		        NULL, 0);
+		expect_ok(model, BIO_ZONE_MGMT, disk_wait(&io));
+		*written = 0;
+		memset(model->expected + start * bytes, 0, model->disk->zone_blocks * bytes);
+		set_known(model, start, model->disk->zone_blocks, true);
+	}
+	len = min_u64(1 + rng_below(rng, 6), model->disk->zone_blocks - *written);
+	memset(model->buf, 0, len * bytes);
+	if (!zero)
+		fill_pattern(model->buf, len * bytes, rng_next(rng));
+	status = request(model, rng, zero ? BIO_WRITE_ZEROES : BIO_WRITE,
+	        rng_below(rng, 4) ? 0 : BIO_FUA, start + *written, len, zero ? NULL : model->buf);
+	if (status == -ERANGE || status == -ENOSPC) {
+		*written = UINT64_MAX;
+		return;
+	}
+	expect_ok(model, BIO_WRITE, status);
+	memcpy(model->expected + (start + *written) * bytes, model->buf, len * bytes);
+	*written += len;
+}
+
 static void step_write(struct model *model, struct rng *rng, uint64_t offset, uint64_t len)
 {
 	uint32_t bytes = model->disk->block_bytes;
@@ -204,7 +251,10 @@ void model_run(struct model *model, struct rng *rng, unsigned steps)
 			break;
 		case 1:
 		case 2:
-			step_clear(model, rng, offset, len);
+			if (model->disk->zone_blocks)
+				step_zone(model, rng, offset, true);
+			else
+				step_clear(model, rng, offset, len);
 			break;
 		case 3:
 			step_other(model, rng, offset, len);
@@ -213,7 +263,10 @@ void model_run(struct model *model, struct rng *rng, unsigned steps)
 			step_read(model, rng, offset, len);
 			break;
 		default:
-			step_write(model, rng, offset, len);
+			if (model->disk->zone_blocks)
+				step_zone(model, rng, offset, false);
+			else
+				step_write(model, rng, offset, len);
 		}
 	}
 }

@@ -101,7 +101,7 @@ static void growth(struct stack *stack)
 	for (unsigned i = 0; i < stack->num_bdevs; i++) {
 		assert_true(disk_blocks(stack->disks[i]) >= before.bdevs[i]);
 		if (i == stack->num_bdevs - 1)
-			memset(models[i]->known, 0, models[i]->blocks * sizeof(bool));
+			model_forget(models[i]);
 		model_resized(models[i]);
 		model_verify(models[i]);
 		model_run(models[i], &rng, 100);
@@ -181,7 +181,7 @@ static void agreed_shrinkage(struct stack *stack)
 	}
 	free(buf);
 	if (stack->num_bdevs == 1)
-		memset(model->known, 0, model->blocks * sizeof(bool)); /* the load was here */
+		model_forget(model); /* the load was here */
 	model->blocks = disk_blocks(stack->disks[0]);
 	model_verify(model);
 	model_run(model, &rng, 60);

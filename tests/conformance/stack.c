@@ -228,10 +228,12 @@ int stack_resize_storage(struct stack *stack, unsigned num, unsigned den, struct
 struct load *start_load(struct stack *stack, unsigned bdev, unsigned depth, unsigned share)
 {
 	unsigned loops = stack->subject->data_loops;
+	uint64_t zone = stack->disks[bdev]->zone_blocks;
 	uint64_t blocks = disk_blocks(stack->disks[bdev]) / share;
+	uint64_t slots = zone ? blocks / zone : blocks;
 	const struct load_config config = {
 	        .data_loops = loops,
-	        .depth = (unsigned)min_u64(depth, blocks / loops),
+	        .depth = (unsigned)min_u64(depth, slots / loops),
 	        .seed = bdev,
 	        .num_blocks = blocks,
 	        .no_verify = !keeps_data(stack),

@@ -92,6 +92,7 @@ static void open_on_control(void *arg)
 	disk->closer.fire = try_close;
 	disk->num_blocks = bdev_num_blocks(bdev);
 	disk->block_bytes = bdev->geometry.block_bytes;
+	disk->zone_blocks = bdev->geometry.zone_blocks;
 	str_copy(disk->name, sizeof(disk->name), bdev->name);
 	(void)!bdev_open(bdev, o->write, &holder_ops, "a test", disk, &disk->handle, &o->err);
 }

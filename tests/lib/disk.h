@@ -14,6 +14,7 @@ struct disk {
 	struct bdev_handle *handle; /* control loop */
 	char name[BDEV_NAME_MAX];
 	uint32_t block_bytes;
+	uint64_t zone_blocks; /* 0: it has no zones */
 	/* any thread, atomically */
 	uint64_t num_blocks; /* as the holder was last told */
 	unsigned inflight;

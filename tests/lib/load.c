@@ -18,6 +18,7 @@ struct slot {
 	unsigned loop;
 	uint64_t start, blocks;   /* its own */
 	uint64_t offset, length;  /* of the present request, within its own */
+	uint64_t written;         /* zoned: of its zone; UINT64_MAX: it has to be reset */
 	uint8_t *data, *expected; /* [blocks] */
 	bool known[SLOT_BLOCKS_MAX];
 };
@@ -91,12 +92,16 @@ static void take_over(struct slot *slot)
 
 	if (slot->bio.op == BIO_WRITE)
 		memcpy(expected, slot->data, slot->length * bytes);
-	else if (slot->bio.op == BIO_WRITE_ZEROES)
+	else if (slot->bio.op == BIO_WRITE_ZEROES || slot->bio.op == BIO_ZONE_MGMT)
 		memset(expected, 0, slot->length * bytes);
 	else if (slot->bio.op != BIO_UNMAP)
 		return;
 	for (uint64_t i = 0; i < slot->length; i++)
 		slot->known[slot->offset + i] = slot->bio.op != BIO_UNMAP;
+	if (slot->bio.op == BIO_ZONE_MGMT)
+		slot->written = 0;
+	else
+		slot->written += slot->length;
 }
 
 static enum bio_op choose_op(struct rng *rng)
@@ -106,6 +111,31 @@ static enum bio_op choose_op(struct rng *rng)
 	        BIO_WRITE_ZEROES, BIO_UNMAP, BIO_FLUSH, BIO_BLOCK_STATUS};
 
 	return ops[rng_below(rng, ARRAY_SIZE(ops))];
+}
+
+/* On a zone: it is written from start to end, then reset. */
+static enum bio_op choose_on_zone(struct slot *slot)
+{
+	enum bio_op op = choose_op(&slot->rng);
+
+	slot->offset = 0;
+	slot->length = slot->blocks;
+	if (slot->written >= slot->blocks)
+		return BIO_ZONE_MGMT;
+	if (op == BIO_WRITE || op == BIO_WRITE_ZEROES) {
+		slot->offset = slot->written;
+		slot->length = 1 + rng_below(&slot->rng, min_u64(4, slot->blocks - slot->written));
+		return op;
+	}
+	slot->offset = rng_below(&slot->rng, slot->blocks);
+	slot->length = 1 + rng_below(&slot->rng, slot->blocks - slot->offset);
+	return op;
+}
+
+/* The capacity of a zone may be less than its size. */
+static bool zone_is_full(const struct slot *slot, int status)
+{
+	return slot->load->disk->zone_blocks && (status == -ERANGE || status == -ENOSPC);
 }
 
 /* In one piece or three. */
@@ -128,17 +158,20 @@ static void next(struct slot *slot)
 {
 	struct load *load = slot->load;
 	struct disk *disk = load->disk;
-	enum bio_op op = choose_op(&slot->rng);
+	enum bio_op op = disk->zone_blocks ? choose_on_zone(slot) : choose_op(&slot->rng);
 	bool data = op == BIO_READ || op == BIO_WRITE;
 	unsigned pieces = 0;
 
-	slot->offset = rng_below(&slot->rng, slot->blocks);
-	slot->length = 1 + rng_below(&slot->rng, slot->blocks - slot->offset);
+	if (!disk->zone_blocks) {
+		slot->offset = rng_below(&slot->rng, slot->blocks);
+		slot->length = 1 + rng_below(&slot->rng, slot->blocks - slot->offset);
+	}
 	if (op == BIO_WRITE)
 		fill_pattern(slot->data, slot->length * load->block_bytes, rng_next(&slot->rng));
 	if (data)
 		pieces = cut(slot, slot->length * load->block_bytes);
 	bio_init(&slot->bio, op, data ? slot->iov : NULL, pieces, slot->length, done, slot);
+	slot->bio.zone_action = ZONE_RESET;
 	if ((op == BIO_WRITE || op == BIO_WRITE_ZEROES) && rng_below(&slot->rng, 8) == 0)
 		slot->bio.flags = BIO_FUA;
 	if (__atomic_load_n(&load->stop, __ATOMIC_ACQUIRE) ||
@@ -163,6 +196,8 @@ static void done(struct bio *bio)
 	count(&load->requests);
 	if (status == -EOPNOTSUPP) {
 		count(&load->unsupported);
+	} else if (zone_is_full(slot, status)) {
+		slot->written = UINT64_MAX;
 	} else if (status < 0) {
 		if (status != -ENODEV)
 			note(slot, status, errno_text(status));
@@ -187,7 +222,9 @@ struct load *load_start(struct disk *disk, const struct load_config *config)
 	uint64_t blocks = config->num_blocks ? config->num_blocks : disk_blocks(disk);
 	uint64_t share = min_u64(blocks / n, SLOT_BLOCKS_MAX);
 
-	BELLOWS_ASSERT(share > 0);
+	if (disk->zone_blocks)
+		share = disk->zone_blocks;
+	BELLOWS_ASSERT(share > 0 && share <= SLOT_BLOCKS_MAX && share * n <= blocks);
 	load->disk = disk;
 	load->config = *config;
 	load->block_bytes = disk->block_bytes;
@@ -202,6 +239,9 @@ struct load *load_start(struct disk *disk, const struct load_config *config)
 		slot->loop = 1 + i % config->data_loops;
 		/* Spread over all, so that the layers' boundaries lie among them. */
 		slot->start = config->first_block + blocks / n * i;
+		if (disk->zone_blocks)
+			slot->start = align_up_u64(config->first_block, share) + share * i;
+		slot->written = UINT64_MAX;
 		slot->blocks = share;
 		slot->data = xcalloc(share, load->block_bytes);
 		slot->expected = xcalloc(share, load->block_bytes);

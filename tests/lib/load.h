@@ -1,7 +1,7 @@
 /*
  * load.h: random requests on a disk from all loops, which go on by themselves while the test does
  * something to the bdev. Each slot has blocks of its own and knows what they hold, so each read is
- * checked.
+ * checked. On a zoned disk each slot has a zone of its own, which it writes, reads and resets.
  */
 #pragma once
 
@@ -25,7 +25,8 @@ struct load_result {
 
 struct load;
 
-/* The slots take equal shares of the blocks, at most 64 each; there must be one for each. */
+/* The slots take equal shares of the blocks, at most 64 each; there must be one for each, or on a
+ * zoned disk a zone of at most 64. */
 struct load *load_start(struct disk *disk, const struct load_config *config);
 /* Waits for so many further requests, or until no slot goes on. */
 void load_run(struct load *load, uint64_t requests);

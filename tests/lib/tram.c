@@ -135,6 +135,9 @@ static int carry_out(struct tram *tram, struct bio *bio)
 		break;
 	case BIO_UNMAP:
 	case BIO_RESET:
+	case BIO_ZONE_APPEND:
+	case BIO_ZONE_MGMT:
+	case BIO_ZONE_REPORT:
 	case BIO_OPS:
 		break;
 	}

@@ -40,6 +40,7 @@ struct file_bdev {
 	/* control loop: creation, resize and destruction, one at a time */
 	struct loop_op op;
 	struct bdev_done done;
+	uint64_t resizes, stat_resizes; /* begun; when the present stat began */
 	uint64_t resize_blocks;
 
 	/* control loop: the size of the storage */

@@ -242,6 +242,9 @@ void file_submit(struct bio *bio)
 		bio_complete(bio, 0);
 		return;
 	case BIO_COMPARE:
+	case BIO_ZONE_APPEND:
+	case BIO_ZONE_MGMT:
+	case BIO_ZONE_REPORT:
 	case BIO_OPS:
 		break;
 	}

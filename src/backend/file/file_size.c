@@ -118,8 +118,9 @@ static void stat_done(struct loop_op *op, int result)
 	f->stat_running = false;
 	if (result == 0 && !f->destroying)
 		show_unlinked(f);
-	/* A resize that began meanwhile knows better than what was seen before it. */
-	if (!f->change_running && !f->resize_blocks && !(result == 0 && held_back))
+	/* A resize that began meanwhile, and may be over, knows better than what was seen before.
+	 */
+	if (!f->change_running && f->stat_resizes == f->resizes && !(result == 0 && held_back))
 		follow(f, result, &f->stat, NULL);
 	file_op_ended(f);
 }
@@ -156,6 +157,7 @@ static void look_at_all(struct loop_timer *timer)
 		if (f->stat_running || f->change_running || f->resize_blocks)
 			continue;
 		f->stat_running = true;
+		f->stat_resizes = f->resizes;
 		f->outstanding++;
 		f->stat_op.done = stat_done;
 		loop_file_stat(loop_self(), &f->stat_op, f->file, &f->stat);
@@ -191,6 +193,7 @@ struct rescan {
 	struct loop_file_info info;
 	struct file_bdev *f;
 	struct rpc_request *request;
+	uint64_t resizes;
 };
 
 static void rescan_done(struct loop_op *op, int result)
@@ -198,7 +201,10 @@ static void rescan_done(struct loop_op *op, int result)
 	struct rescan *rescan = container_of(op, struct rescan, op);
 	struct file_bdev *f = rescan->f;
 
-	follow(f, result, &rescan->info, rescan->request);
+	if (rescan->resizes != f->resizes || f->resize_blocks)
+		rpc_reply(rescan->request, NULL); /* it has just got its size */
+	else
+		follow(f, result, &rescan->info, rescan->request);
 	free(rescan);
 	file_op_ended(f);
 }
@@ -218,6 +224,7 @@ void file_rescan_handler(struct rpc_request *request, void *params)
 	rescan->f = bdev->priv;
 	rescan->request = request;
 	rescan->op.done = rescan_done;
+	rescan->resizes = rescan->f->resizes;
 	rescan->f->outstanding++;
 	loop_file_stat(loop_self(), &rescan->op, rescan->f->file, &rescan->info);
 }
@@ -291,6 +298,7 @@ void file_resize(struct bdev *bdev, uint64_t own_blocks, struct bdev_done done)
 		return;
 	}
 	f->resize_blocks = own_blocks;
+	f->resizes++;
 	f->done = done;
 	f->op.done = truncated;
 	loop_file_truncate(loop_self(), &f->op, f->file, bytes);

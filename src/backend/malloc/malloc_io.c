@@ -126,6 +126,9 @@ void malloc_submit(struct bio *bio)
 	case BIO_RESET:
 		break;
 	case BIO_BLOCK_STATUS:
+	case BIO_ZONE_APPEND:
+	case BIO_ZONE_MGMT:
+	case BIO_ZONE_REPORT:
 	case BIO_OPS:
 		bio_complete(bio, -EOPNOTSUPP);
 		return;

@@ -109,6 +109,7 @@ static void delay_submit(struct bio *bio)
 		break;
 	case BIO_WRITE:
 	case BIO_WRITE_ZEROES:
+	case BIO_ZONE_APPEND:
 		class = AVG_WRITE;
 		break;
 	default:
@@ -253,6 +254,7 @@ static struct bdev_module delay_module = {
         .priv_bytes = sizeof(struct delay_bdev),
         .params = delay_params,
         .loop_state_bytes = sizeof(struct delay_loop),
+        .keeps_zones = true,
         .methods = delay_methods,
         .submit = delay_submit,
         .online = delay_online,

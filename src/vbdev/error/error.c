@@ -368,6 +368,7 @@ struct bdev_module error_module = {
         .base_param = "base_name",
         .priv_bytes = sizeof(struct error_bdev),
         .loop_state_bytes = sizeof(struct error_loop),
+        .keeps_zones = true,
         .methods = error_methods,
         .submit = error_submit,
         .online = error_online,

@@ -117,7 +117,7 @@ struct inject_params {
 #define CAPS_DATA (BIO_CAP(BIO_READ) | BIO_CAP(BIO_WRITE))
 #define CAPS_ALL                                                                                   \
 	(CAPS_DATA | BIO_CAP(BIO_FLUSH) | BIO_CAP(BIO_UNMAP) | BIO_CAP(BIO_WRITE_ZEROES) |         \
-	        BIO_CAP(BIO_COMPARE))
+	        BIO_CAP(BIO_COMPARE) | BIO_CAPS_ZONES)
 
 /* In the order of enum error_type. */
 static const char *const error_types[] = {

@@ -47,8 +47,8 @@ static int geometry(const struct bdev *bdev, const struct bdev_geometry_in *in,
 		        (unsigned long long)(end - 1), (unsigned long long)base_blocks);
 	out->num_blocks = part->num_blocks;
 	keep_alignments(out, part->start_blocks);
-	snprintf(out->why, sizeof(out->why), "partition %u, as long as the table of '%.100s' says",
-	        part->number, bdev->bases[0]->name);
+	snprintf(out->why, sizeof(out->why), "partition %u, as long as the table of its disk says",
+	        part->number);
 	return 0;
 }
 

@@ -12,6 +12,7 @@
 
 #include "base/cursor.h"
 #include "math/crc32.h"
+#include "rpc/server.h"
 #include "tests/lib/disk.h"
 #include "tests/lib/expect.h"
 #include "tests/lib/inproc.h"
@@ -451,6 +452,74 @@ static void test_name_in_the_way(void **state)
 	assert_true(bdev_exists("dp1") && bdev_exists("dp3"));
 }
 
+struct load {
+	const char *text;
+	struct rpc_config *config;
+	bool done;
+	struct err err;
+};
+
+static void loaded(void *arg, const struct err *err)
+{
+	struct load *load = arg;
+
+	load->err = *err;
+	rpc_config_free(load->config);
+	load->done = true;
+}
+
+static void load_config(void *arg)
+{
+	struct load *load = arg;
+
+	assert_int_equal(rpc_config_parse("saved", load->text, strlen(load->text), &load->config,
+	                         &load->err),
+	        0);
+	rpc_config_run(load->config, false, loaded, load);
+}
+
+static bool is_loaded(void *arg)
+{
+	return ((struct load *)arg)->done;
+}
+
+/* What stands on the disk and shows the same blocks has the table, when a configuration is loaded,
+ * although the disk comes first. */
+static void test_table_of_a_layer(void **state)
+{
+	json_t *before, *after, *calls, *call;
+	size_t i;
+
+	(void)state;
+	file_resize(BLOCKS);
+	attach();
+	inproc_ok("bdev_passthru_create", "{'name': 'p', 'base_bdev_name': 'd'}");
+	inproc_ok("bdev_gpt_create", "{'base_bdev': 'p', 'partition_count': 2}");
+	inproc_ok("bdev_set_qos_limit", "{'name': 'pp2', 'rw_ios_per_sec': 100000}");
+	before = expect_bdev("pp2");
+	calls = saved_calls();
+	json_t *config =
+	        json_pack("{s:[{s:s, s:o}]}", "subsystems", "subsystem", "bdev", "config", calls);
+	json_array_foreach (calls, i, call)
+		if (strcmp(json_string_value(json_object_get(call, "method")),
+		            "bdev_set_options") == 0)
+			json_array_remove(calls, i--);
+	autofree char *text = json_dumps(config, 0);
+	struct load load = {.text = text};
+
+	json_decref(config);
+	inproc_stop();
+	inproc_start(2);
+	inproc_run(load_config, &load);
+	wait_until(is_loaded, &load);
+	assert_string_equal(load.err.text, "");
+	assert_false(bdev_exists("dp1"));
+	after = expect_bdev("pp2");
+	assert_true(json_equal(before, after));
+	json_decref(before);
+	json_decref(after);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -463,6 +532,7 @@ int main(void)
 	        cmocka_unit_test_setup_teardown(test_copy_of_a_disk, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_create_and_delete, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_name_in_the_way, setup, teardown),
+	        cmocka_unit_test_setup_teardown(test_table_of_a_layer, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

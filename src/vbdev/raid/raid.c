@@ -2,16 +2,21 @@
  * raid.c: which arrays are there, and in which state; and the module.
  */
 #include "vbdev/raid/raid.h"
+#include "vbdev/raid/raid5.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/log.h"
+#include "vbdev/raid/raid_bitmap.h"
+#include "vbdev/raid/raid_check.h"
+#include "vbdev/raid/raid_spare.h"
 
 struct list raids = LIST_INIT(raids);
 
-static const struct raid_level *const levels[] = {&raid0_level, &raid1_level, &concat_level};
+static const struct raid_level *const levels[] = {
+        &raid0_level, &raid1_level, &concat_level, &raid5f_level};
 
 /* ---- states -----------------------------------------------------------------------------------
  */
@@ -109,6 +114,19 @@ struct raid *raid_find_uuid(const uuid_t uuid)
 	return NULL;
 }
 
+struct raid_slot *raid_slot_of(const struct bdev *member)
+{
+	struct raid *raid;
+
+	list_for_each (raid, &raids, link) {
+		for (unsigned i = 0; i < raid->num_slots; i++) {
+			if (raid->slots[i].bdev == member && raid->slots[i].use != SLOT_FREE)
+				return &raid->slots[i];
+		}
+	}
+	return NULL;
+}
+
 void raid_hold(struct raid *raid)
 {
 	raid->busy++;
@@ -138,6 +156,21 @@ unsigned raid_present(const struct raid *raid)
 	for (unsigned i = 0; i < raid->num_slots; i++)
 		n += raid->slots[i].use == SLOT_IN;
 	return n;
+}
+
+unsigned raid_needed(const struct raid *raid)
+{
+	if (!raid->level->redundant)
+		return raid->num_slots;
+	return raid->level->parity ? raid->num_slots - raid->level->parity : 1;
+}
+
+bool raid_can_lose(const struct raid *raid, unsigned slot)
+{
+	uint64_t others = raid->io.readable & ~(1ULL << slot);
+
+	return raid->level->redundant &&
+	       (unsigned)__builtin_popcountll(others) >= raid_needed(raid);
 }
 
 unsigned raid_expected(const struct raid *raid)
@@ -190,85 +223,8 @@ void raid_problem(struct raid *raid, const char *key, const char *text, const ch
 	}
 }
 
-/* ---- what is shown ----------------------------------------------------------------------------
+/* ---- what is saved and shown -----------------------------------------------------------------
  */
-
-static unsigned operational(const struct raid *raid)
-{
-	if (raid->state != RAID_ONLINE)
-		return raid_expected(raid);
-	unsigned n = 0;
-
-	for (unsigned i = 0; i < raid->num_slots; i++)
-		n += raid->slots[i].use == SLOT_IN || raid->slots[i].use == SLOT_TARGET;
-	return n;
-}
-
-static json_t *describe_slot(const struct raid *raid, const struct raid_slot *slot)
-{
-	bool there = slot->use == SLOT_IN || slot->use == SLOT_TARGET;
-	bool forgotten = !there && raid->state == RAID_ONLINE;
-	uint64_t blocks = slot->data_blocks;
-	char uuid[UUID_STR_LEN];
-	uuid_t none = {0};
-
-	if (raid->bdev)
-		blocks = raid->level->used(
-		        raid, raid->bdev->geometry.num_blocks, (unsigned)(slot - raid->slots));
-	else if (there && !blocks)
-		blocks = slot->bdev->geometry.num_blocks - slot->data_offset_blocks;
-	uuid_unparse_lower(forgotten ? none : slot->uuid, uuid);
-	return json_pack("{s:s?, s:s, s:b, s:I, s:I}", "name",
-	        forgotten || !slot->name[0] ? NULL : slot->name, "uuid", uuid, "is_configured",
-	        (int)there, "data_offset",
-	        (json_int_t)(there || raid->sb_valid ? slot->data_offset_blocks : 0), "data_size",
-	        (json_int_t)blocks);
-}
-
-static json_t *describe_process(const struct raid *raid)
-{
-	struct raid_progress p;
-	json_t *process;
-
-	if (!raid_rebuild_progress(raid, &p))
-		return NULL;
-	process = json_pack("{s:s, s:s, s:{s:I, s:I}, s:I, s:b}", "type", "rebuild", "target",
-	        raid->slots[p.slot].name, "progress", "blocks", (json_int_t)p.blocks, "percent",
-	        (json_int_t)(p.total_blocks ? p.blocks * 100 / p.total_blocks : 0), "bytes_per_sec",
-	        (json_int_t)p.bytes_per_s, "paused", (int)p.paused);
-	if (p.left_s != UINT64_MAX)
-		json_object_set_new(process, "seconds_left", json_integer((json_int_t)p.left_s));
-	return process;
-}
-
-json_t *raid_describe(const struct raid *raid, bool named)
-{
-	json_t *object = json_object(), *list = json_array(), *process = describe_process(raid);
-	char uuid[UUID_STR_LEN];
-	unsigned discovered = 0;
-
-	for (unsigned i = 0; i < raid->num_slots; i++) {
-		const struct raid_slot *slot = &raid->slots[i];
-
-		discovered += slot->use == SLOT_IN || slot->use == SLOT_TARGET;
-		json_array_append_new(list, describe_slot(raid, slot));
-	}
-	if (named)
-		json_object_set_new(object, "name", json_string(raid->name));
-	uuid_unparse_lower(raid->bdev ? raid->bdev->uuid : raid->uuid, uuid);
-	json_object_set_new(object, "uuid", json_string(uuid));
-	json_object_set_new(object, "strip_size_kb", json_integer(raid->strip_size_kb));
-	json_object_set_new(object, "state", json_string(raid_state_text(raid->state)));
-	json_object_set_new(object, "raid_level", json_string(raid->level->name));
-	json_object_set_new(object, "superblock", json_boolean(raid->superblock));
-	json_object_set_new(object, "num_base_bdevs", json_integer(raid->num_slots));
-	json_object_set_new(object, "num_base_bdevs_discovered", json_integer(discovered));
-	json_object_set_new(object, "num_base_bdevs_operational", json_integer(operational(raid)));
-	if (process)
-		json_object_set_new(object, "process", process);
-	json_object_set_new(object, "base_bdevs_list", list);
-	return object;
-}
 
 static json_t *describe(const struct bdev *bdev)
 {
@@ -276,9 +232,6 @@ static json_t *describe(const struct bdev *bdev)
 
 	return json_pack("{s:o}", "raid", raid_describe(raid, false));
 }
-
-/* ---- what is saved ----------------------------------------------------------------------------
- */
 
 /* Nothing lies behind the last one. */
 static void save_starts(const struct raid *raid, json_t *params)
@@ -362,6 +315,7 @@ static json_t *save_module(void)
 			json_array_append_new(calls, call);
 		}
 	}
+	raid_spares_save(calls);
 	return calls;
 }
 
@@ -382,7 +336,7 @@ static void for_each_waiting(
 
 static json_t *example(const struct bdev_example *wanted)
 {
-	static const char *const shown[] = {"raid0", "raid1", "concat"};
+	static const char *const shown[] = {"raid0", "raid1", "concat", "raid5f"};
 	json_t *params, *bases = json_array();
 
 	if (wanted->variant >= ARRAY_SIZE(shown)) {
@@ -409,7 +363,33 @@ static void create(struct bdev *bdev, struct bdev_done done)
 	raid->bdev = bdev;
 	raid_hold(raid);
 	raid_lay_out(raid);
-	bdev_done_call(done, NULL);
+	if (raid->level->prepare)
+		raid->level->prepare(raid, done);
+	else
+		bdev_done_call(done, NULL);
+}
+
+static void recorded(void *arg, const struct err *err)
+{
+	struct raid *raid = arg;
+
+	if (!err && raid->level->begin)
+		raid->level->begin(raid, raid->onlined);
+	else
+		bdev_done_call(raid->onlined, err);
+}
+
+static void bitmap_opened(void *arg, const struct err *err)
+{
+	struct raid *raid = arg;
+
+	if (err) {
+		bdev_done_call(raid->onlined, err);
+		return;
+	}
+	raid_sb_update(raid, raid->bdev->geometry.num_blocks);
+	raid_resync_start(raid);
+	raid_store(raid, (struct bdev_done){recorded, raid});
 }
 
 static void online(struct bdev *bdev, struct bdev_done done)
@@ -426,14 +406,15 @@ static void online(struct bdev *bdev, struct bdev_done done)
 		struct raid_loop *state = bdev->loops[i].state;
 
 		state->bdev = bdev;
-		state->release.run = raid1_release;
+		state->release.run = raid_release;
+		state->admit.run = raid_bitmap_admitted;
 	}
+	raid->onlined = done;
 	if (!raid->superblock) {
-		bdev_done_call(done, NULL);
+		recorded(raid, NULL);
 		return;
 	}
-	raid_sb_update(raid, bdev->geometry.num_blocks);
-	raid_store(raid, done);
+	raid_bitmap_open(raid, (struct bdev_done){bitmap_opened, raid});
 }
 
 /* ---- the end of the bdev ---- */
@@ -455,7 +436,7 @@ static void ended(void *arg, const struct err *err)
 	raid_unhold(raid);
 }
 
-static void settled(void *arg, const struct err *err)
+static void bitmap_closed(void *arg, const struct err *err)
 {
 	struct ending *ending = arg;
 	struct raid *raid = ending->raid;
@@ -464,6 +445,8 @@ static void settled(void *arg, const struct err *err)
 
 	(void)err;
 	raid->bdev = NULL;
+	free(raid->raid5);
+	raid->raid5 = NULL;
 	for (unsigned i = 0; i < raid->num_slots; i++) {
 		if (raid->slots[i].use != SLOT_IN)
 			raid_member_release(raid, i, true);
@@ -486,6 +469,26 @@ static void settled(void *arg, const struct err *err)
 		ended(ending, NULL);
 }
 
+static void stopped(void *arg, const struct err *err)
+{
+	struct ending *ending = arg;
+
+	(void)err;
+	raid_bitmap_close(ending->raid, (struct bdev_done){bitmap_closed, ending});
+}
+
+static void settled(void *arg, const struct err *err)
+{
+	struct ending *ending = arg;
+	struct raid *raid = ending->raid;
+
+	(void)err;
+	if (raid->level->stop && raid->raid5)
+		raid->level->stop(raid, (struct bdev_done){stopped, ending});
+	else
+		stopped(ending, NULL);
+}
+
 /* No request is in flight; but a store or a rebuild may be, and messages. */
 static void destroy(struct bdev *bdev, struct bdev_done done)
 {
@@ -500,6 +503,10 @@ static void destroy(struct bdev *bdev, struct bdev_done done)
 	ending->raid = raid;
 	ending->done = done;
 	raid_rebuild_stop(raid, RAID_SLOTS_MAX);
+	if (raid->raid5)
+		raid5_sync_stop(raid);
+	raid_resync_stop(raid);
+	raid_check_stop(raid);
 	raid_settle(raid, (struct bdev_done){settled, ending});
 }
 
@@ -509,6 +516,7 @@ static void stop(void)
 
 	list_for_each_safe (raid, next, &raids, link)
 		raid_delete(raid, false, (struct bdev_done){.fn = NULL});
+	raid_spares_stop();
 	raid_options = (struct raid_options)RAID_OPTIONS_DEFAULT;
 }
 

@@ -15,6 +15,7 @@
 
 #include "bdev/bdev.h"
 #include "rpc/rpc.h"
+#include "vbdev/raid/raid_ext.h"
 #include "vbdev/raid/raid_superblock.h"
 
 #define RAID_SLOTS_MAX RAID_SB_SLOTS_MAX
@@ -50,6 +51,7 @@ struct raid_slot {
 	uuid_t uuid;                /* the same; null: not known */
 	uint64_t data_offset_blocks;
 	uint64_t data_blocks; /* used of the member; 0: not known yet */
+	uint64_t seq;         /* of the superblock that it came with; 0: none of this array */
 	struct list leaving;  /* calls that wait until it is recorded */
 };
 
@@ -60,29 +62,63 @@ struct raid_io {
 	unsigned strip_shift;
 	uint64_t readable, writable; /* raid1: a bit per slot */
 	uint64_t unsettled;          /* raid1: failed or leaving, and not recorded yet */
+	/* raid_bitmap.h */
+	uint8_t *regions; /* a byte each; NULL: there is no bitmap */
+	uint64_t last_region;
+	unsigned region_shift;
+	uint64_t unsynced; /* regions whose members may differ */
 	uint64_t offset_blocks[RAID_SLOTS_MAX];
 	uint64_t start_blocks[RAID_SLOTS_MAX + 1]; /* concat */
+	/* raid5f */
+	uint64_t all; /* a bit per slot */
+	uint64_t
+	        valid_rows; /* blocks of members, from the first on, whose parity may be believed */
+	uint64_t torn;      /* a write has failed half way, so some parity is wrong */
+	uint64_t *locks;    /* raid5_lock.c */
 };
+
+struct raid_copy;
 
 struct raid_level {
 	const char *name;
 	const char *short_name; /* also accepted; NULL: none */
 	uint32_t number;
 	unsigned members_min, members_max;
-	bool strips;    /* needs a strip size */
-	bool redundant; /* lives on without a member */
+	bool strips;     /* needs a strip size */
+	bool redundant;  /* lives on without a member */
+	unsigned parity; /* redundant: so many members' worth is parity; 0: all have all data */
+	bool bitmap;     /* remembers what may differ, raid_bitmap.h */
 	void (*submit)(struct bio *bio);
+	/* Redundant: a request that raid_park has kept. */
+	void (*settle)(struct bio *bio);
+	/* Left out: nothing to do, or as a mirror does it. In this order in the bdev's life, all
+	 * with its members there; stop: no request is in flight any more. */
+	void (*prepare)(struct raid *raid, struct bdev_done done);
+	void (*begin)(struct raid *raid, struct bdev_done done);
+	void (*resized)(struct raid *raid);
+	void (*stop)(struct raid *raid, struct bdev_done done);
+	void (*copy)(struct raid_copy *copy);
 	/* Blocks of the array when its members have so many data blocks each (0: missing). */
 	uint64_t (*capacity)(const struct raid *raid, const uint64_t *data_blocks);
 	/* What an array of so many blocks uses of a member. */
 	uint64_t (*used)(const struct raid *raid, uint64_t array_blocks, unsigned slot);
 };
-extern const struct raid_level raid0_level, raid1_level, concat_level;
+extern const struct raid_level raid0_level, raid1_level, concat_level, raid5f_level;
 const struct raid_level *raid_level_by_number(uint32_t number);
 const struct raid_level *raid_level_by_name(const char *name);
 
 struct raid_store; /* raid_store.c */
 struct raid_rebuild;
+struct raid5;
+struct raid_bitmap;
+struct raid_resync;
+struct raid_check;
+
+/* What the last check has found. */
+struct raid_checked {
+	bool valid, stopped;
+	uint64_t different_blocks, repaired_blocks, unreadable_blocks;
+};
 
 struct raid {
 	struct list link;
@@ -93,21 +129,32 @@ struct raid {
 	uint32_t strip_size_kb;
 	uint32_t block_bytes; /* 0: no member yet */
 	bool superblock;
-	bool sb_valid; /* sb is what stands, or is to stand, on the members */
-	bool creating; /* its create call has not been answered */
-	bool lost;     /* its bdev goes because members are gone: keep the array */
-	bool clear_sb; /* on deletion */
+	bool sb_valid;  /* sb is what stands, or is to stand, on the members */
+	bool creating;  /* its create call has not been answered */
+	bool lost;      /* its bdev goes because members are gone: keep the array */
+	bool clear_sb;  /* on deletion */
+	bool no_bitmap; /* as its creator wished */
 	bool degraded_start;
 	unsigned busy; /* calls that will come back to it */
 	unsigned num_slots;
 	struct raid_slot *slots;
 	struct bdev *bdev;
 	struct raid_sb sb;
+	bool ext_kept; /* of parity: members have an extension, written before each superblock */
+	struct raid_ext ext; /* as it was written last, or is to be */
+	bool trust_parity;   /* the user has said so for this start */
+	bool given_up;       /* a write has failed half way: not started again by itself */
 	struct raid_store *store;
 	struct raid_rebuild *rebuild;
+	struct raid5 *raid5;
+	struct raid_bitmap *bitmap; /* while it has a bdev, of levels that have one */
+	struct raid_resync *resync;
+	struct raid_check *check;
+	struct raid_checked checked;
 	struct loop_timer wait;     /* for members, before a degraded start */
 	struct bdev_done started;   /* who waits for the bdev */
 	struct list start_waiters;  /* the same, examinations */
+	struct bdev_done onlined;   /* the core, while it comes online */
 	struct bdev_done deleted;   /* who waits for its end */
 	struct bdev_done destroyed; /* who waits for raid_settle */
 	bool hopping;
@@ -130,12 +177,23 @@ struct raid_cure {
 	uint64_t offset_blocks, num_blocks;
 };
 
+/* Of raid5_lock.c: who waits for rows of a stripe. */
+struct raid5_loop {
+	struct loop_task *first, **end;
+	struct loop_task wake;
+	bool wake_sent;
+};
+
 struct raid_loop {
 	uint64_t reading_blocks[RAID1_SLOTS_MAX]; /* outstanding */
 	struct loop_task *parked;                 /* writes that wait for a record */
 	struct loop_task release;
 	bool release_sent;
+	struct loop_task *waiting; /* writes that wait for the bitmap; the last first */
+	struct loop_task admit;
+	bool admit_sent, refuse; /* atomic */
 	struct bdev *bdev;
+	struct raid5_loop raid5;
 	/* What could not be read; from this loop to the control loop. More than fit are left. */
 	struct raid_cure cures[RAID_CURES_MAX];
 	uint32_t cures_put, cures_taken;
@@ -150,6 +208,8 @@ extern struct list raids;
 struct raid *raid_new(const char *name, const struct raid_level *level, unsigned num_slots);
 struct raid *raid_find(const char *name);
 struct raid *raid_find_uuid(const uuid_t uuid);
+/* That a bdev is a member of; NULL: none. */
+struct raid_slot *raid_slot_of(const struct bdev *member);
 void raid_set_state(struct raid *raid, enum raid_state state);
 const char *raid_state_text(enum raid_state state);
 void raid_hold(struct raid *raid);
@@ -157,6 +217,15 @@ void raid_hold(struct raid *raid);
 void raid_unhold(struct raid *raid);
 /* Members that are there and have all data. */
 unsigned raid_present(const struct raid *raid);
+/* Of how many members it must have all data to be online. */
+unsigned raid_needed(const struct raid *raid);
+/* Of one that is online: whether the members that are read do without this one. */
+bool raid_can_lose(const struct raid *raid, unsigned slot);
+/* How many members' worth of data it has: for a mirror one. Redundant levels. */
+static inline unsigned raid_data_members(const struct raid *raid)
+{
+	return raid->level->parity ? raid->num_slots - raid->level->parity : 1;
+}
 /* Members that it needs to be complete. */
 unsigned raid_expected(const struct raid *raid);
 /* "'a', 'b'": those that are missing. */
@@ -244,9 +313,11 @@ void raid_store_free(struct raid *raid);
 
 /* Data loops: a request has failed there. */
 void raid_suspect(struct raid *raid, unsigned slot);
-/* The same: it could not be read, but another member has it. */
+/* The same: these blocks of its data could not be read, but others have them. */
 void raid_cure_later(struct raid *raid, unsigned slot, uint64_t offset_blocks, uint64_t num_blocks);
 void raid_suspects_init(struct raid *raid);
+/* There is something for the control loop to look at. */
+void raid_tell_control(struct raid *raid);
 /* Records it as gone. An error when the array can't be without it. */
 void raid_member_leave(
         struct raid *raid, unsigned slot, enum raid_sb_slot_state record, struct bdev_done done);
@@ -272,9 +343,9 @@ void raid_bdev_unhold(struct raid *raid);
  */
 struct raid_copy {
 	struct raid *raid;
-	unsigned slot;
-	uint64_t offset_blocks, num_blocks;
-	void *buf;
+	unsigned slot;                      /* RAID_SLOTS_MAX: to all others that have all data */
+	uint64_t offset_blocks, num_blocks; /* of the member's data */
+	void *buf;                          /* for so many blocks of each member that has data */
 	void (*done)(struct raid_copy *copy);
 	/* out */
 	int status;
@@ -283,21 +354,23 @@ struct raid_copy {
 	struct bdev_range range;
 	struct bio bio;
 	struct iovec iov;
-	uint64_t tried;
+	uint64_t tried, targets;
+	unsigned from, target;
 	bool started;
 };
 void raid_copy_start(struct raid_copy *copy);
-/* Reads failed on a member: write it again from another one. */
+/* Reads of these blocks of its data failed on a member: write it again from the others. */
 void raid_cure(struct raid *raid, unsigned slot, uint64_t offset_blocks, uint64_t num_blocks);
 
 /* ---- raid_rebuild.c ---------------------------------------------------------------------------
  */
 
 /* Puts bdev into the free slot of an online mirror and copies everything to it. done: it is
- * attached, and the copy has begun. */
-void raid_join(struct raid *raid, unsigned slot, struct bdev *bdev, struct bdev_done done);
+ * attached, and the copy has begun. seq: of the array's superblock on it; 0: there is none. */
+void raid_join(
+        struct raid *raid, unsigned slot, struct bdev *bdev, uint64_t seq, struct bdev_done done);
 /* The same for a base that the core has put there. */
-void raid_rebuild_start(struct raid *raid, unsigned slot);
+void raid_rebuild_start(struct raid *raid, unsigned slot, uint64_t seq);
 /* This slot is no target any more; RAID_SLOTS_MAX: the array stops. */
 void raid_rebuild_stop(struct raid *raid, unsigned slot);
 struct raid_progress {
@@ -316,6 +389,47 @@ enum raid_process_action {
 };
 int raid_rebuild_control(struct raid *raid, enum raid_process_action action, struct err *err);
 
+/* ---- raid5_state.c ---------------------------------------------------------------------------
+ */
+
+/* The extension as it goes with the superblock that is being stored, and where; 0: none. */
+uint64_t raid5_ext(struct raid *raid, void *bytes);
+/* Takes all parity for valid, as the user wants it: of an array that is online without a member. */
+int raid5_trust(struct raid *raid, struct err *err);
+/* Whether a member can be made up from the others everywhere. */
+int raid5_check_complete(const struct raid *raid, struct err *err);
+/* ---- raid_bitmap.c, raid_bitmap_load.c: what may differ between members -----------------------
+ */
+
+/* Reads what the members say, or makes a new one where nothing was written yet; brings it to all of
+ * them. The superblock is stored behind it. */
+void raid_bitmap_open(struct raid *raid, struct bdev_done done);
+/* Nothing is in flight any more: forgets all when nobody lacks anything, and frees it. */
+void raid_bitmap_close(struct raid *raid, struct bdev_done done);
+/* The extension block as it goes with the superblock that is being stored, and where; 0: none. */
+uint64_t raid_bitmap_ext(struct raid *raid, void *bytes);
+/* What loops have asked for. */
+void raid_bitmap_look(struct raid *raid);
+/* A member leaves; may_return: what it misses counts from here. */
+void raid_bitmap_left(struct raid *raid, unsigned slot, bool may_return);
+bool raid_bitmap_may_return(const struct raid *raid, unsigned slot);
+/* What the bdev in this slot lacks: a bit per region, or NULL: everything. The caller frees it. */
+uint64_t *raid_bitmap_missed(struct raid *raid, unsigned slot);
+/* Whether the next lacking block at or after *block is before end, and how many follow. */
+bool raid_bitmap_next(const struct raid *raid, const uint64_t *missed, uint64_t *block,
+        uint64_t end, uint64_t *count);
+/* Everything below is on the target, flushed. RAID_SLOTS_MAX: there is no target any more. Goes
+ * with the next store. */
+void raid_bitmap_checkpoint(struct raid *raid, unsigned slot, uint64_t blocks);
+
+/* ---- raid_resync.c: making members equal after an unclean stop --------------------------------
+ */
+
+void raid_resync_start(struct raid *raid);
+void raid_resync_stop(struct raid *raid);
+/* Regions that are left; 0: it is not running. */
+uint64_t raid_resync_left(const struct raid *raid);
+
 /* ---- geometry and I/O -------------------------------------------------------------------------
  */
 
@@ -329,7 +443,18 @@ void raid_resized(struct bdev *bdev, uint64_t old_blocks);
 void raid_submit(struct bio *bio);
 /* To every member, in rounds of BIO_SPLIT_MAX: for operations without a range. */
 void raid_submit_all(struct bio *bio);
-void raid1_release(struct loop_task *task);
+/* A walk over a request's data. */
+struct raid_walk {
+	const struct iovec *iov, *end;
+	size_t skip;
+};
+struct raid_walk raid_walk_of(const struct bio *bio);
+/* The next piece of at most bytes. */
+struct iovec raid_walk_next(struct raid_walk *walk, size_t bytes);
+/* Keeps a request whose members have ended until nothing is unsettled any more; then the level's
+ * settle gets it. */
+void raid_park(struct bio *bio);
+void raid_release(struct loop_task *task);
 static inline struct raid_io *raid_io_of(const struct bdev *bdev)
 {
 	return &((struct raid_priv *)bdev->priv)->raid->io;

@@ -16,44 +16,13 @@ struct gather {
 	struct iovec *out[BIO_SPLIT_MAX];
 };
 
-/* A walk over the request's data. */
-struct walk {
-	const struct iovec *iov, *end;
-	size_t skip;
-};
-
-static struct walk walk_of(const struct bio *bio)
-{
-	struct walk w = {
-	        .iov = bio->iov, .end = bio->iov + bio->iovcnt, .skip = bio->iov_skip_bytes};
-
-	while (w.iov < w.end && w.skip >= w.iov->iov_len)
-		w.skip -= (w.iov++)->iov_len;
-	return w;
-}
-
-/* The next piece of at most bytes. */
-static struct iovec walk_next(struct walk *w, size_t bytes)
-{
-	while (w->skip == w->iov->iov_len) {
-		w->iov++;
-		w->skip = 0;
-		BELLOWS_CHECKED(w->iov < w->end);
-	}
-	size_t left = w->iov->iov_len - w->skip;
-	struct iovec piece = {(uint8_t *)w->iov->iov_base + w->skip, left < bytes ? left : bytes};
-
-	w->skip += piece.iov_len;
-	return piece;
-}
-
 /* Goes through the strips; fills in the children's lists, or counts them when there are none. */
 static bool gather_strips(const struct raid_io *io, const struct bio *bio, struct gather *g)
 {
 	uint64_t strip_blocks = 1ULL << io->strip_shift, at = bio_offset(bio);
 	uint32_t shift = bio_bdev(bio)->block_shift;
 	uint64_t left = bio->num_blocks;
-	struct walk walk = walk_of(bio);
+	struct raid_walk walk = raid_walk_of(bio);
 	unsigned member = 0;
 
 	while (left > 0) {
@@ -61,7 +30,7 @@ static bool gather_strips(const struct raid_io *io, const struct bio *bio, struc
 		size_t bytes = run << shift;
 
 		while (bytes > 0) {
-			struct iovec piece = walk_next(&walk, bytes);
+			struct iovec piece = raid_walk_next(&walk, bytes);
 
 			if (g->out[member])
 				g->out[member][g->iovs[member]] = piece;

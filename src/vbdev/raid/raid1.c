@@ -4,9 +4,10 @@
  * all members. It is acknowledged when all have it; when one has failed, after that has been
  * recorded on the others, so that what it missed is never taken for current.
  */
-#include "vbdev/raid/raid.h"
-
 #include <errno.h>
+
+#include "base/plant.h"
+#include "vbdev/raid/raid_bitmap.h"
 
 /* Of bio_frame.step while a read is under way: its member, plus one. */
 
@@ -72,8 +73,15 @@ static void read_done(struct bio *bio)
 
 static void raid1_read(struct bio *bio)
 {
+	const struct raid_io *io = raid_io_of(bio_bdev(bio));
+	uint64_t candidates = load(&io->readable);
+
 	bio_ctx(bio, struct raid1_ctx)->slots = 0;
-	if (!read_from(bio, load(&raid_io_of(bio_bdev(bio))->readable)))
+	/* Where members may differ one of them is the truth, until they are equal again. */
+	if (unlikely(load(&io->unsynced) != 0) && !PLANT(RAID_UNSYNCED_ANY) &&
+	        raid_regions_unsynced(io, bio_offset(bio), bio->num_blocks))
+		candidates &= -candidates;
+	if (!read_from(bio, candidates))
 		bio_complete(bio, -EIO);
 }
 
@@ -88,38 +96,16 @@ static void settle(struct bio *bio)
 	bio_complete(bio, have ? 0 : bio->status ? bio->status : -EIO);
 }
 
-static void park(struct bio *bio)
-{
-	struct raid_loop *state = bdev_loop_state(bio_bdev(bio), bio->loop);
-
-	bio->task.next = state->parked;
-	state->parked = &bio->task;
-}
-
-void raid1_release(struct loop_task *task)
-{
-	struct raid_loop *state = container_of(task, struct raid_loop, release);
-	const struct raid_io *io = raid_io_of(state->bdev);
-	struct loop_task *next;
-
-	__atomic_store_n(&state->release_sent, false, __ATOMIC_SEQ_CST);
-	if (load(&io->unsettled) != 0)
-		return; /* there will be another message */
-	for (struct loop_task *at = state->parked; at; at = next) {
-		next = at->next;
-		settle(container_of(at, struct bio, task));
-	}
-	state->parked = NULL;
-}
-
 static void write_done(struct bio *bio)
 {
 	struct raid_io *io = raid_io_of(bio_bdev(bio));
 
-	if (likely(bio->status == 0 && load(&io->unsettled) == 0))
+	bool unsettled = load(&io->unsettled) != 0;
+
+	if (likely(bio->status == 0 && !unsettled))
 		bio_complete(bio, 0);
-	else if (load(&io->unsettled) != 0)
-		park(bio);
+	else if (unsettled)
+		raid_park(bio);
 	else if (bio->status == -EOPNOTSUPP)
 		bio_complete(bio, bio->status);
 	else
@@ -148,6 +134,10 @@ static void raid1_write(struct bio *bio)
 		bio_complete(bio, -EIO);
 		return;
 	}
+	if (io->regions && bio->op != BIO_FLUSH &&
+	        !raid_regions_ready(io, bio_offset(bio), bio->num_blocks) &&
+	        !raid_bitmap_admit(bio))
+		return;
 	if (!bio_split_begin(bio, io->num_slots, raid1_write))
 		return;
 	bio_ctx(bio, struct raid1_ctx)->slots = 0;
@@ -200,7 +190,9 @@ const struct raid_level raid1_level = {
         .members_min = 2,
         .members_max = RAID1_SLOTS_MAX,
         .redundant = true,
+        .bitmap = true,
         .submit = raid1_submit,
+        .settle = settle,
         .capacity = capacity,
         .used = used,
 };

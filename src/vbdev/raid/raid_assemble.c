@@ -6,13 +6,14 @@
  * taken only by an array that is online, to be rebuilt. Two that each went on without the other
  * are not put together by anybody but the user.
  */
-#include "vbdev/raid/raid.h"
+#include "vbdev/raid/raid_spare.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/log.h"
+#include "base/plant.h"
 
 struct raid_options raid_options = RAID_OPTIONS_DEFAULT;
 
@@ -118,6 +119,7 @@ static void start_done(void *arg, struct bdev *bdev, const struct err *err)
 	        raid_present(raid), raid->num_slots);
 	raid_problem(raid, "wait", NULL, NULL);
 	raid_problem(raid, "start", NULL, NULL);
+	raid_problem(raid, "given up", NULL, NULL);
 	if (raid_present(raid) < raid->num_slots) {
 		char missing[200];
 
@@ -132,6 +134,7 @@ static void start_done(void *arg, struct bdev *bdev, const struct err *err)
 	}
 	answer_start(raid, NULL);
 	offer_again(raid);
+	raid_spares_use_later();
 	raid_unhold(raid);
 }
 
@@ -166,6 +169,7 @@ void raid_start(struct raid *raid)
 	};
 
 	loop_timer_stop(loop_self(), &raid->wait);
+	raid->given_up = false;
 	raid_set_state(raid, RAID_STARTING);
 	raid_hold(raid);
 	if (raid->superblock && uuid_is_null(raid->uuid)) {
@@ -214,20 +218,21 @@ static void say_that_it_waits(struct raid *raid)
 void raid_consider(struct raid *raid)
 {
 	struct loop *loop = loop_self();
-	unsigned present = raid_present(raid);
+	unsigned present = raid_present(raid), needed = raid_needed(raid);
 
-	if ((raid->state != RAID_CONFIGURING && raid->state != RAID_OFFLINE) || raid->creating)
+	if ((raid->state != RAID_CONFIGURING && raid->state != RAID_OFFLINE) || raid->creating ||
+	        raid->given_up)
 		return;
 	if (present == 0) {
 		loop_timer_stop(loop, &raid->wait);
 		return;
 	}
-	if (present >= raid_expected(raid) || (raid->degraded_start && raid->level->redundant)) {
+	if (present >= needed && (present >= raid_expected(raid) || raid->degraded_start)) {
 		raid_start(raid);
 		return;
 	}
 	say_that_it_waits(raid);
-	if (!raid->sb_valid || !raid->level->redundant || raid_options.wait_s == RAID_WAIT_NEVER ||
+	if (!raid->sb_valid || present < needed || raid_options.wait_s == RAID_WAIT_NEVER ||
 	        loop_timer_active(&raid->wait))
 		return;
 	raid->wait.fire = wait_over;
@@ -297,6 +302,8 @@ static void take_newer(struct raid *raid, const struct raid_sb *sb)
 		}
 	}
 	adopt(raid, sb);
+	/* It may count some that called themselves stale. */
+	offer_again(raid);
 }
 
 /*
@@ -346,7 +353,7 @@ int raid_check_rejoin(struct raid *raid, const struct bdev *bdev, const struct r
 		return err_set(err, -EINVAL, "it is no member of array '%s' any more", raid->name);
 	if (!raid->level->redundant || raid->slots[index].use != SLOT_FREE)
 		return err_set(err, -EEXIST, "its place in array '%s' is taken", raid->name);
-	if (has_diverged(raid, sb, (unsigned)index))
+	if (has_diverged(raid, sb, (unsigned)index) && !PLANT(RAID_DIVERGED_JOINED))
 		return err_set(err, -EBUSY,
 		        "it and array '%s' went on without each other: compare both before you "
 		        "wipe either",
@@ -379,7 +386,7 @@ static void assemble(struct bdev *bdev, const struct raid_sb *sb)
 			return;
 		}
 		raid_hold(raid);
-		raid_join(raid, slot, bdev, (struct bdev_done){rejoined, raid});
+		raid_join(raid, slot, bdev, sb->seq, (struct bdev_done){rejoined, raid});
 		return;
 	}
 	if (!raid)
@@ -392,13 +399,16 @@ static void assemble(struct bdev *bdev, const struct raid_sb *sb)
 		return;
 	}
 	index = raid_sb_find(&raid->sb, bdev->uuid);
-	if (index < 0 || raid->sb.slots[index].state != RAID_SB_CONFIGURED) {
+	if (index < 0 || (raid->sb.slots[index].state != RAID_SB_CONFIGURED &&
+	                         !PLANT(RAID_STALE_ACCEPTED))) {
 		log_notice("raid", "'%s' is %s of '%s'", bdev->name,
 		        index < 0 ? "no member" : "a stale member", raid->name);
 	} else if (raid->slots[index].use == SLOT_FREE &&
 	           raid_member_take(raid, (unsigned)index, bdev, &err) != 0) {
 		leave_alone(bdev, err.text, "look at the disk");
 	} else {
+		if (raid->slots[index].bdev == bdev)
+			raid->slots[index].seq = sb->seq;
 		bdev_set_problem(bdev, "raid member", NULL, NULL);
 	}
 	raid_consider(raid);
@@ -460,16 +470,16 @@ void raid_offer(struct bdev *bdev, const struct raid_sb_read *read)
 		assemble(bdev, sb);
 }
 
-/* Now that it is online: members that it had not counted. */
+/* Members that it had not counted: now that it is online, or knows a newer superblock. */
 static void offer_again(struct raid *raid)
 {
 	for (unsigned i = 0; i < raid->num_slots; i++) {
 		char uuid[UUID_STR_LEN];
 		struct bdev *bdev;
 
-		if (!raid->bdev || raid->slots[i].use != SLOT_FREE)
+		if (raid->slots[i].use != SLOT_FREE)
 			continue;
-		if (raid->bdev->bases[i]) { /* it could not be written */
+		if (raid->bdev && raid->bdev->bases[i]) { /* it could not be written */
 			raid_hold(raid);
 			bdev_base_detach(raid->bdev, i, (struct bdev_done){rejoined, raid});
 			continue;

@@ -136,7 +136,6 @@ static void member_read(void *arg, const struct raid_sb_read *read)
 		undo(c);
 		return;
 	}
-	c->next++;
 	next_member(c);
 }
 
@@ -144,11 +143,12 @@ static void next_member(struct creation *c)
 {
 	struct raid *raid = c->raid;
 
-	for (; c->next < raid->num_slots; c->next++) {
+	for (c->next = 0; c->next < raid->num_slots; c->next++) {
 		struct raid_slot *slot = &raid->slots[c->next];
 		struct bdev *bdev = bdev_find(slot->name);
 
-		if (!bdev)
+		/* Also one that has appeared while another was read. */
+		if (!bdev || slot->use != SLOT_FREE)
 			continue;
 		str_copy(c->base, sizeof(c->base), bdev->name);
 		if (raid_member_take(raid, c->next, bdev, &c->err) != 0)
@@ -180,6 +180,7 @@ void raid_create(const struct raid_wish *wish, struct bdev_done done)
 	raid = raid_new(wish->name, wish->level, wish->num_bases);
 	raid->strip_size_kb = wish->strip_size_kb;
 	raid->superblock = wish->superblock;
+	raid->no_bitmap = wish->no_bitmap;
 	raid->creating = true;
 	uuid_copy(raid->uuid, wish->uuid);
 	for (unsigned i = 0; i < wish->num_bases; i++) {

@@ -8,7 +8,7 @@ struct raid_wish {
 	uuid_t uuid;
 	const struct raid_level *level;
 	uint32_t strip_size_kb;
-	bool superblock;
+	bool superblock, no_bitmap;
 	const char *const *bases;
 	unsigned num_bases;
 	const uint64_t *data_blocks; /* concat: how much of each is used; 0: all */

@@ -164,7 +164,10 @@ static json_t *fixtures(void)
 
 static unsigned level_number(const char *level)
 {
-	return strcmp(level, "raid1") == 0 ? 1 : strcmp(level, "concat") == 0 ? 99 : 0;
+	return strcmp(level, "raid1") == 0    ? 1
+	       : strcmp(level, "concat") == 0 ? 99
+	       : strcmp(level, "raid5f") == 0 ? 95
+	                                      : 0;
 }
 
 /* Both orders of arrival; then what we have written is what the reference expects. */
@@ -200,6 +203,17 @@ static void check_fixture(const json_t *fixture, bool backwards)
 	wait_until_complete(name);
 	for (unsigned i = 0; i < n; i++)
 		assert_true(check_member(&files[i], &e) > seq[i]);
+	if (e.level == 95) { /* each member made up from the others */
+		for (unsigned i = 0; i < n; i++) {
+			inproc_ok("bdev_raid_remove_base_bdev", "{'name': 'd%u'}", i);
+			expect_sectors(name,
+			        json_string_value(json_object_get(fixture, "sector_text")),
+			        e.blocks, block);
+			inproc_ok("bdev_raid_add_base_bdev",
+			        "{'raid_bdev': '%s', 'base_bdev': 'd%u'}", name, i);
+			wait_until_complete(name);
+		}
+	}
 	if (stale) { /* what was stale has been rebuilt */
 		inproc_ok("bdev_raid_remove_base_bdev", "{'name': 'd0'}");
 		expect_sectors(name, json_string_value(json_object_get(fixture, "sector_text")),
@@ -256,7 +270,7 @@ static void check_level(const char *level, uint32_t block)
 	        .slots = 3,
 	        .states = {1, 1, 1}};
 
-	e.blocks = e.level == 1 ? each : 3 * each;
+	e.blocks = e.level == 1 ? each : e.level == 95 ? 2 * each : 3 * each;
 	make_files(3, block);
 	for (unsigned i = 0; i < 3; i++)
 		plug(i);
@@ -274,7 +288,7 @@ static void check_level(const char *level, uint32_t block)
 	expect_first("R", 1);
 	for (unsigned i = 0; i < 3; i++)
 		assert_int_equal(check_member(&files[i], &e), 2);
-	if (e.level == 1) {
+	if (e.level == 1 || e.level == 95) {
 		inproc_ok("bdev_raid_remove_base_bdev", "{'name': 'd1'}");
 		e.states[1] = 0;
 		assert_int_equal(check_member(&files[0], &e), 3);
@@ -305,7 +319,7 @@ static void check_level(const char *level, uint32_t block)
 
 static void test_levels_and_block_sizes(void **state)
 {
-	static const char *const levels[] = {"raid0", "raid1", "concat"};
+	static const char *const levels[] = {"raid0", "raid1", "concat", "raid5f"};
 
 	for (unsigned i = 0; i < ARRAY_SIZE(levels); i++) {
 		for (uint32_t block = 512; block <= 4096; block *= 8) {
@@ -314,6 +328,45 @@ static void test_levels_and_block_sizes(void **state)
 			setup(state);
 		}
 	}
+}
+
+static const json_t *fixture_named(const json_t *all, const char *name)
+{
+	const json_t *fixture;
+	size_t i;
+
+	json_array_foreach (all, i, fixture) {
+		if (strcmp(json_string_value(json_object_get(fixture, "name")), name) == 0)
+			return fixture;
+	}
+	fail_msg("there is no %s", name);
+	return NULL;
+}
+
+/* One member of what the reference has written does not come: its data is made up. */
+static void test_parity_fixture_without_a_member(void **state)
+{
+	json_t *all = fixtures();
+	const json_t *fixture = fixture_named(all, "fx_r5");
+
+	for (unsigned absent = 0; absent < 3; absent++) {
+		inproc_ok("bdev_raid_set_options", "{'degraded_start_wait': 0}");
+		for (unsigned i = 0; i < 3; i++)
+			unpack(json_array_get(json_object_get(fixture, "members"), i), 512);
+		for (unsigned i = 0; i < 3; i++) {
+			if (i != absent)
+				plug(i);
+		}
+		wait_for("fx_r5");
+		assert_int_equal(number_of("fx_r5", "num_base_bdevs_operational"), 2);
+		expect_sectors("fx_r5", json_string_value(json_object_get(fixture, "sector_text")),
+		        28672, 512);
+		plug(absent);
+		wait_until_complete("fx_r5");
+		teardown(state);
+		setup(state);
+	}
+	json_decref(all);
 }
 
 static void make_mirror(void)
@@ -490,6 +543,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test_setup_teardown(test_fixtures, setup, teardown),
+	        cmocka_unit_test_setup_teardown(
+	                test_parity_fixture_without_a_member, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_levels_and_block_sizes, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_start_without_a_member, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_pulled_member_is_stale, setup, teardown),

@@ -2,7 +2,7 @@
  * raid_examine.c: a bdev has appeared, or is back in its place: has it a superblock, and what does
  * it lead to?
  */
-#include "vbdev/raid/raid.h"
+#include "vbdev/raid/raid_spare.h"
 
 #include <errno.h>
 
@@ -59,7 +59,8 @@ static void examined(void *arg, const struct raid_sb_read *read)
 	struct examining *e = arg;
 	struct bdev *bdev = bdev_find(e->name);
 
-	if (bdev && bdev == e->bdev && bdev->state == BDEV_ONLINE && !bdev_is_claimed(bdev))
+	if (bdev && bdev == e->bdev && bdev->state == BDEV_ONLINE && !bdev_is_claimed(bdev) &&
+	        !raid_spare_appeared(bdev, read))
 		raid_offer(bdev, read);
 	if (e->done.fn)
 		answer_when_started(e->bdev, e->done);
@@ -108,7 +109,7 @@ static void returned_read(void *arg, const struct raid_sb_read *read)
 	if (err.code && base)
 		bdev_set_problem(base, "raid member", err.text, "look at the disk");
 	if (!err.code)
-		raid_rebuild_start(raid, r->index);
+		raid_rebuild_start(raid, r->index, read->sb.seq);
 	bdev_done_call(r->done, err.code ? &err : NULL);
 	raid_bdev_unhold(raid);
 	free(r);

@@ -5,12 +5,13 @@
  * Loops tell of a failure by a bit in `suspects`, and `unsettled` is not zero from then until the
  * record is durable: writes that end meanwhile are parked, whatever their members have said.
  */
-#include "vbdev/raid/raid.h"
+#include "vbdev/raid/raid_spare.h"
 
 #include <errno.h>
 #include <stdio.h>
 
 #include "base/log.h"
+#include "base/plant.h"
 
 struct leaver {
 	struct list link;
@@ -20,7 +21,7 @@ struct leaver {
 /* ---- messages between loops -------------------------------------------------------------------
  */
 
-static void tell_control(struct raid *raid)
+void raid_tell_control(struct raid *raid)
 {
 	if (!__atomic_exchange_n(&raid->suspects_sent, true, __ATOMIC_SEQ_CST))
 		loop_send(loop_get(LOOP_CONTROL), &raid->suspects_task);
@@ -30,7 +31,7 @@ void raid_suspect(struct raid *raid, unsigned slot)
 {
 	__atomic_fetch_or(&raid->io.unsettled, 1ULL << slot, __ATOMIC_SEQ_CST);
 	__atomic_fetch_or(&raid->suspects, 1ULL << slot, __ATOMIC_SEQ_CST);
-	tell_control(raid);
+	raid_tell_control(raid);
 }
 
 void raid_cure_later(struct raid *raid, unsigned slot, uint64_t offset_blocks, uint64_t num_blocks)
@@ -42,7 +43,7 @@ void raid_cure_later(struct raid *raid, unsigned slot, uint64_t offset_blocks, u
 		return;
 	state->cures[put % RAID_CURES_MAX] = (struct raid_cure){slot, offset_blocks, num_blocks};
 	__atomic_store_n(&state->cures_put, put + 1, __ATOMIC_RELEASE);
-	tell_control(raid);
+	raid_tell_control(raid);
 }
 
 void raid_release_parked(struct raid *raid)
@@ -103,6 +104,7 @@ static void look_at_suspects(struct loop_task *task)
 	__atomic_store_n(&raid->suspects_sent, false, __ATOMIC_SEQ_CST);
 	suspects = __atomic_exchange_n(&raid->suspects, 0, __ATOMIC_SEQ_CST);
 	raid_hold(raid);
+	raid_bitmap_look(raid);
 	for (unsigned i = 0; raid->bdev && i < loops_count(); i++)
 		take_cures(raid, raid->bdev->loops[i].state);
 	for (; suspects != 0; suspects &= suspects - 1) {
@@ -153,10 +155,11 @@ static bool stop_using(struct raid *raid, unsigned index)
 	struct raid_io *io = &raid->io;
 	uint64_t bit = 1ULL << index;
 
-	if (!raid->level->redundant || (slot->use == SLOT_IN && (io->readable & ~bit) == 0))
+	if (!raid->level->redundant || (slot->use == SLOT_IN && !raid_can_lose(raid, index)))
 		return false;
 	__atomic_fetch_or(&io->unsettled, bit, __ATOMIC_SEQ_CST);
-	__atomic_fetch_and(&io->readable, ~bit, __ATOMIC_SEQ_CST);
+	if (!PLANT(RAID_FAILED_READ))
+		__atomic_fetch_and(&io->readable, ~bit, __ATOMIC_SEQ_CST);
 	__atomic_fetch_and(&io->writable, ~bit, __ATOMIC_SEQ_CST);
 	if (slot->use == SLOT_TARGET)
 		raid_rebuild_stop(raid, index);
@@ -177,6 +180,7 @@ void raid_member_recorded(struct raid *raid, unsigned index)
 	                                                                        : "missing");
 	settle_bit(raid, index);
 	raid_release_parked(raid);
+	raid_spares_use_later();
 	list_splice_back(&leavers, &slot->leaving);
 	while (!list_empty(&leavers)) {
 		struct leaver *leaver = list_entry(list_pop_front(&leavers), struct leaver, link);
@@ -213,6 +217,23 @@ static void stored(void *arg, const struct err *err)
 	raid_bdev_unhold(raid);
 }
 
+/*
+ * Parity can't make up for another one, and of what was being written it is half new: nobody may
+ * read that. When the array starts again, it is known that it was not stopped in order.
+ */
+static void give_up(struct raid *raid)
+{
+	raid->given_up = true;
+	__atomic_store_n(&raid->io.torn, 1, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&raid->io.readable, 0, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&raid->io.writable, 0, __ATOMIC_SEQ_CST);
+	raid->lost = true;
+	if (raid->bdev)
+		bdev_gone(raid->bdev, "more members have failed than parity makes up for");
+	raid_problem(raid, "given up", "more members have failed than parity makes up for",
+	        "bring the members back, then start it with bdev_raid_start");
+}
+
 void raid_member_leave(
         struct raid *raid, unsigned index, enum raid_sb_slot_state record, struct bdev_done done)
 {
@@ -226,6 +247,8 @@ void raid_member_leave(
 		return;
 	}
 	if (first && !stop_using(raid, index)) {
+		if (raid->level->parity)
+			give_up(raid);
 		err_set(&err, -EIO, "%s '%s' can't be without its member '%s'", raid->level->name,
 		        raid->name, slot->name);
 		bdev_done_call(done, &err);
@@ -238,12 +261,15 @@ void raid_member_leave(
 	if (!first)
 		return;
 	log_warning("raid", "'%s' goes on without '%s'", raid->name, slot->name);
+	if (!had_all && record == RAID_SB_MISSING && slot->bdev->state == BDEV_ONLINE)
+		raid_bitmap_left(raid, index, false); /* on purpose */
 	/* A target never was recorded as a member. */
-	if (!raid->superblock || !had_all) {
+	if (!raid->superblock || !had_all || PLANT(RAID_LEAVE_NOT_STORED)) {
 		raid_member_recorded(raid, index);
 		return;
 	}
 	raid->sb.slots[index].state = record;
+	raid_bitmap_left(raid, index, record == RAID_SB_FAILED || slot->bdev->state != BDEV_ONLINE);
 	raid_bdev_hold(raid);
 	raid_store(raid, (struct bdev_done){stored, slot});
 }
@@ -257,19 +283,22 @@ bool raid_member_failed_in_store(struct raid *raid, unsigned index)
 		return true;
 	/* Before it is online nobody has to wait; the slots are all that counts. */
 	if (raid->state != RAID_ONLINE) {
-		if (!raid->level->redundant || raid_present(raid) <= 1)
+		if (!raid->level->redundant || raid_present(raid) <= raid_needed(raid))
 			return false;
 		__atomic_fetch_and(&raid->io.readable, ~(1ULL << index), __ATOMIC_SEQ_CST);
 		__atomic_fetch_and(&raid->io.writable, ~(1ULL << index), __ATOMIC_SEQ_CST);
 		slot->use = SLOT_FREE;
 		slot->bdev = NULL;
 		raid->sb.slots[index].state = RAID_SB_FAILED;
+		raid_bitmap_left(raid, index, true);
 		return true;
 	}
 	if (!stop_using(raid, index))
 		return false;
-	if (had_all)
+	if (had_all) {
 		raid->sb.slots[index].state = RAID_SB_FAILED;
+		raid_bitmap_left(raid, index, true);
+	}
 	raid_bdev_hold(raid);
 	raid_hold(raid);
 	struct leaver *leaver = xcalloc(1, sizeof(*leaver));
@@ -284,6 +313,58 @@ bool raid_member_failed_in_store(struct raid *raid, unsigned index)
 /* ---- as the core calls it ---------------------------------------------------------------------
  */
 
+/* The core wants an answer in time; a member that hangs may keep the record waiting for longer. */
+struct parting {
+	struct raid_slot *slot;
+	struct bdev_done done;
+	struct loop_timer timer;
+	bool answered;
+};
+
+static void parted(void *arg, const struct err *err)
+{
+	struct parting *p = arg;
+	struct raid *raid = p->slot->raid;
+
+	loop_timer_stop(loop_self(), &p->timer);
+	if (p->answered)
+		raid_problem(raid, "record", NULL, NULL);
+	else
+		bdev_done_call(p->done, err);
+	free(p);
+	raid_unhold(raid);
+}
+
+/* Nothing new is sent to it, and that is all the core needs: what waits for the record is held. */
+static void takes_long(struct loop_timer *timer)
+{
+	struct parting *p = container_of(timer, struct parting, timer);
+	struct raid_slot *slot = p->slot;
+	autofree char *text =
+	        xasprintf("raid '%s' holds its writes until it is recorded that '%s' is gone, and "
+	                  "a member takes long to write that",
+	                slot->raid->name, slot->name);
+
+	log_warning("raid", "%s", text);
+	raid_problem(slot->raid, "record", text, "look at the disks that are left");
+	p->answered = true;
+	slot->bdev = NULL;
+	bdev_done_call(p->done, NULL);
+}
+
+static void part(struct raid_slot *slot, struct bdev_done done)
+{
+	struct raid *raid = slot->raid;
+	struct parting *p = xcalloc(1, sizeof(*p));
+	uint64_t patience_ns = bdev_options()->step_timeout_ms * NSEC_PER_MSEC / 2;
+
+	raid_hold(raid);
+	*p = (struct parting){.slot = slot, .done = done, .timer = {.fire = takes_long}};
+	loop_timer_start(loop_self(), &p->timer, loop_now_ns(loop_self()) + patience_ns);
+	raid_member_leave(raid, (unsigned)(slot - raid->slots), RAID_SB_MISSING,
+	        (struct bdev_done){parted, p});
+}
+
 void raid_base_lost(struct bdev *bdev, unsigned index, struct bdev_done done)
 {
 	struct raid *raid = ((struct raid_priv *)bdev->priv)->raid;
@@ -291,10 +372,10 @@ void raid_base_lost(struct bdev *bdev, unsigned index, struct bdev_done done)
 
 	if (raid->level->redundant) {
 		bool gone = bdev->bases[index]->state != BDEV_ONLINE;
-		bool last = raid->slots[index].use == SLOT_IN && raid_present(raid) <= 1;
+		bool last = raid->slots[index].use == SLOT_IN && !raid_can_lose(raid, index);
 
 		raid->lost = raid->lost || (last && gone);
-		raid_member_leave(raid, index, RAID_SB_MISSING, done);
+		part(&raid->slots[index], done);
 		return;
 	}
 	raid->lost = true;

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/plant.h"
 
 #define META_ALIGN 4096
 
@@ -72,7 +73,8 @@ static void first_read(void *arg, const struct err *err)
 	} else {
 		parse(r);
 	}
-	if (r->read.found != RAID_SB_DAMAGED || g->block_bytes > RAID_SB_COPY_BLOCK_MAX_BYTES ||
+	if (r->read.found != RAID_SB_DAMAGED || PLANT(RAID_COPY_NOT_READ) ||
+	        g->block_bytes > RAID_SB_COPY_BLOCK_MAX_BYTES ||
 	        g->num_blocks < RAID_RESERVED_BYTES / g->block_bytes) {
 		read_end(r);
 		return;

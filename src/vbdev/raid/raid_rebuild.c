@@ -6,12 +6,16 @@
  * and what is written above is copied once more. It counts as a member when it has everything, that
  * is flushed, and all superblocks say so.
  */
-#include "vbdev/raid/raid.h"
-
 #include <errno.h>
 
 #include "base/log.h"
+#include "base/plant.h"
+#include "vbdev/raid/raid_bitmap.h"
 
+/* Between checkpoints; or less where a part of the array has been copied. */
+#define SAVE_NS (5 * NSEC_PER_SEC)
+#define SAVE_SOON_NS (50 * NSEC_PER_MSEC)
+#define SAVE_PARTS 8
 #define WINDOWS 4 /* under way at once: the lock of one is waited for while others are copied */
 
 struct window {
@@ -31,7 +35,13 @@ struct raid_rebuild {
 	bool paused;
 	bool flushing;
 	char why[ERR_TEXT_MAX];
-	uint64_t next_block, copied_blocks;
+	uint64_t *missed;                   /* regions that it lacks; NULL: it lacks everything */
+	uint64_t next_block, copied_blocks; /* of the member */
+	uint64_t lacking_blocks;
+	bool cancelled;
+	bool saving; /* a checkpoint */
+	uint64_t saved_block, saved_ns;
+	struct bio save_flush;
 	uint64_t next_due_ns, begun_ns;
 	uint64_t paused_ns, pause_begun_ns; /* earlier pauses; the present one */
 	struct loop_timer timer;
@@ -46,6 +56,7 @@ static void free_rebuild(struct raid_rebuild *rb)
 	loop_timer_stop(loop_self(), &rb->timer);
 	for (unsigned i = 0; i < WINDOWS; i++)
 		free(rb->windows[i].copy.buf);
+	free(rb->missed);
 	free(rb);
 }
 
@@ -81,6 +92,8 @@ static void failed(struct raid_rebuild *rb)
 	        json_pack("{s:s, s:I, s:s}", "target", slot->name, "blocks",
 	                (json_int_t)rb->copied_blocks, "why", rb->why));
 	raid->rebuild = NULL;
+	if (rb->cancelled)
+		raid_bitmap_left(raid, rb->slot, false);
 	if (slot->use == SLOT_TARGET && raid->bdev->state == BDEV_ONLINE) {
 		raid_problem(
 		        raid, "rebuild", rb->why, "add a good member with bdev_raid_add_base_bdev");
@@ -108,6 +121,9 @@ static void recorded(void *arg, const struct err *err)
 		bdev_event_raise("raid_rebuild_finished", raid->name,
 		        json_pack("{s:s, s:I}", "target", slot->name, "ms", (json_int_t)ms));
 		raid_problem(raid, "rebuild", NULL, NULL);
+		/* Parity of new stripes has waited for it. */
+		if (raid->level->parity)
+			bdev_geometry_changed(raid->bdev, NULL, NULL);
 		if (raid_present(raid) == raid->num_slots)
 			raid_problem(raid, "degraded", NULL, NULL);
 	}
@@ -116,11 +132,31 @@ static void recorded(void *arg, const struct err *err)
 	raid_bdev_unhold(raid);
 }
 
+/* It also has the bitmap. From here on it counts, as soon as that is recorded. */
+static void pages_written(void *arg, const struct err *err)
+{
+	struct raid_rebuild *rb = arg;
+	struct raid *raid = rb->raid;
+	struct raid_slot *slot = &raid->slots[rb->slot];
+
+	if (err || slot->use != SLOT_TARGET) {
+		recorded(rb, err);
+		return;
+	}
+	slot->use = SLOT_IN;
+	if (!raid->superblock) {
+		recorded(rb, NULL);
+		return;
+	}
+	raid_bitmap_left(raid, rb->slot, false);
+	raid_sb_update(raid, raid->bdev->geometry.num_blocks);
+	raid_store(raid, (struct bdev_done){recorded, rb});
+}
+
 static void flushed(struct bio *bio)
 {
 	struct raid_rebuild *rb = container_of(bio, struct raid_rebuild, flush);
 	struct raid *raid = rb->raid;
-	struct raid_slot *slot = &raid->slots[rb->slot];
 
 	if (bio->status != 0 && bio->status != -EOPNOTSUPP) {
 		str_copy(rb->why, sizeof(rb->why), "its target can't be flushed");
@@ -131,13 +167,7 @@ static void flushed(struct bio *bio)
 		return;
 	}
 	rb->recording = true;
-	slot->use = SLOT_IN;
-	if (!raid->superblock) {
-		recorded(rb, NULL);
-		return;
-	}
-	raid_sb_update(raid, raid->bdev->geometry.num_blocks);
-	raid_store(raid, (struct bdev_done){recorded, rb});
+	raid_bitmap_write_all(raid, (struct bdev_done){pages_written, rb});
 }
 
 /* ---- windows ---- */
@@ -150,6 +180,56 @@ static void timer_fired(struct loop_timer *timer)
 static void step_at(struct raid_rebuild *rb, uint64_t due_ns)
 {
 	loop_timer_start(loop_self(), &rb->timer, max_u64(due_ns, loop_now_ns(loop_self())));
+}
+
+/* ---- checkpoints: what is on the target for good ---- */
+
+static void end_saving(struct raid_rebuild *rb)
+{
+	rb->saving = false;
+	rb->saved_ns = loop_now_ns(loop_self());
+	step_at(rb, 0);
+}
+
+static void saved(void *arg, const struct err *err)
+{
+	(void)err;
+	end_saving(arg);
+}
+
+static void save_flushed(struct bio *bio)
+{
+	struct raid_rebuild *rb = container_of(bio, struct raid_rebuild, save_flush);
+
+	if (bio->status != 0 || rb->stopping) {
+		end_saving(rb);
+		return;
+	}
+	raid_bitmap_checkpoint(rb->raid, rb->slot, rb->saved_block);
+	raid_store(rb->raid, (struct bdev_done){saved, rb});
+}
+
+/* Everything below the first window that is under way. A member that lacks little begins again. */
+static void save(struct raid_rebuild *rb)
+{
+	struct raid *raid = rb->raid;
+	uint64_t block = rb->next_block, since_ns, part;
+
+	if (rb->saving || rb->missed || !raid->bitmap || !raid->bitmap->regions)
+		return;
+	for (unsigned i = 0; i < WINDOWS; i++) {
+		if (rb->windows[i].busy)
+			block = min_u64(block, rb->windows[i].copy.offset_blocks);
+	}
+	since_ns = loop_now_ns(loop_self()) - rb->saved_ns;
+	part = raid->bdev->geometry.num_blocks / SAVE_PARTS;
+	if (block == rb->saved_block || since_ns < SAVE_SOON_NS ||
+	        (since_ns < SAVE_NS && block - rb->saved_block < part))
+		return;
+	rb->saving = true;
+	rb->saved_block = block;
+	bio_init(&rb->save_flush, BIO_FLUSH, NULL, 0, 0, save_flushed, NULL);
+	bio_submit_bdev(raid->slots[rb->slot].bdev, &rb->save_flush, 0);
 }
 
 static void window_done(struct raid_copy *copy)
@@ -173,7 +253,7 @@ static void window_done(struct raid_copy *copy)
 static bool start_window(struct raid_rebuild *rb, uint64_t num_blocks)
 {
 	uint32_t block_bytes = rb->raid->block_bytes;
-	uint64_t bytes = num_blocks * block_bytes;
+	uint64_t bytes = num_blocks * block_bytes * raid_data_members(rb->raid);
 	struct window *w = rb->windows;
 
 	while (w->busy)
@@ -192,10 +272,21 @@ static bool start_window(struct raid_rebuild *rb, uint64_t num_blocks)
 	w->copy.slot = rb->slot;
 	w->copy.done = window_done;
 	w->copy.offset_blocks = rb->next_block;
-	w->copy.num_blocks = num_blocks;
+	w->copy.num_blocks =
+	        PLANT(RAID_WINDOW_SHORT) && num_blocks > 1 ? num_blocks - 1 : num_blocks;
 	rb->next_block += num_blocks;
 	raid_copy_start(&w->copy);
 	return true;
+}
+
+/* Of each member. Whole strips where it holds one. */
+static uint64_t window_blocks(const struct raid *raid)
+{
+	uint64_t blocks =
+	        raid_options.window_kb * KIB(1) / raid->block_bytes / raid_data_members(raid);
+	uint64_t strip = 1ULL << raid->io.strip_shift;
+
+	return max_u64(blocks > strip ? blocks & ~(strip - 1) : blocks, 1);
 }
 
 /* As many windows as may be; each takes its share of the allowed bandwidth. */
@@ -203,11 +294,17 @@ static void start_windows(struct raid_rebuild *rb, uint64_t total)
 {
 	struct raid *raid = rb->raid;
 	uint64_t now_ns = loop_now_ns(loop_self());
-	uint64_t window = max_u64(raid_options.window_kb * KIB(1) / raid->block_bytes, 1);
+	uint64_t window = window_blocks(raid);
 	uint64_t limit_bytes = raid_options.bandwidth_mb * MIB(1);
 
 	while (rb->busy < WINDOWS && rb->next_block < total) {
-		uint64_t n = min_u64(window, total - rb->next_block);
+		uint64_t n = total - rb->next_block;
+
+		if (rb->missed && !raid_bitmap_next(raid, rb->missed, &rb->next_block, total, &n)) {
+			rb->next_block = total;
+			return;
+		}
+		n = min_u64(window, n);
 
 		if (limit_bytes && now_ns < rb->next_due_ns) {
 			step_at(rb, rb->next_due_ns);
@@ -220,17 +317,17 @@ static void start_windows(struct raid_rebuild *rb, uint64_t total)
 			return;
 		}
 		if (limit_bytes)
-			rb->next_due_ns =
-			        now_ns + n * raid->block_bytes * NSEC_PER_SEC / limit_bytes;
+			rb->next_due_ns = now_ns + n * raid_data_members(raid) * raid->block_bytes *
+			                                   NSEC_PER_SEC / limit_bytes;
 	}
 }
 
 static void step(struct raid_rebuild *rb)
 {
 	struct raid *raid = rb->raid;
-	uint64_t total = raid->bdev->geometry.num_blocks;
+	uint64_t total = raid->level->used(raid, raid->bdev->geometry.num_blocks, rb->slot);
 
-	if (rb->flushing || (rb->stopping && rb->busy > 0))
+	if (rb->flushing || (rb->stopping && (rb->busy > 0 || rb->saving)))
 		return;
 	if (rb->stopping) {
 		failed(rb);
@@ -239,7 +336,8 @@ static void step(struct raid_rebuild *rb)
 	if (rb->paused)
 		return;
 	start_windows(rb, total);
-	if (rb->busy > 0 || rb->next_block < total || rb->stopping)
+	save(rb);
+	if (rb->busy > 0 || rb->next_block < total || rb->stopping || rb->saving)
 		return;
 	rb->flushing = true;
 	bio_init(&rb->flush, BIO_FLUSH, NULL, 0, 0, flushed, NULL);
@@ -247,6 +345,45 @@ static void step(struct raid_rebuild *rb)
 }
 
 /* ---- the beginning ---- */
+
+static void named(void *arg, const struct err *err)
+{
+	(void)err;
+	end_saving(arg);
+}
+
+/* So that it is known after a restart. */
+static void name_target(struct raid_rebuild *rb)
+{
+	struct raid *raid = rb->raid;
+	const struct raid_slot *slot = &raid->slots[rb->slot];
+	struct raid_sb_slot *entry = &raid->sb.slots[rb->slot];
+	bool known = uuid_compare(entry->uuid, slot->uuid) == 0 &&
+	             entry->data_offset_blocks == slot->data_offset_blocks;
+
+	if (known && (rb->missed || !raid_bitmap_may_return(raid, rb->slot))) {
+		step_at(rb, 0);
+		return;
+	}
+	raid_bitmap_left(raid, rb->slot, false);
+	uuid_copy(entry->uuid, slot->uuid);
+	entry->data_offset_blocks = slot->data_offset_blocks;
+	rb->saving = true;
+	raid_store(raid, (struct bdev_done){named, rb});
+}
+
+static void count_lacking(struct raid_rebuild *rb)
+{
+	const struct raid *raid = rb->raid;
+	uint64_t end = raid->bdev->geometry.num_blocks, at = 0, n;
+
+	while (raid_bitmap_next(raid, rb->missed, &at, end, &n)) {
+		rb->lacking_blocks += n;
+		at += n;
+	}
+	log_notice("raid", "'%s': '%s' is given the %llu blocks that it may lack", raid->name,
+	        raid->slots[rb->slot].name, (unsigned long long)rb->lacking_blocks);
+}
 
 static void begin_next(struct raid *raid)
 {
@@ -270,19 +407,30 @@ static void begin_next(struct raid *raid)
 	bdev_event_raise("raid_rebuild_started", raid->name,
 	        json_pack("{s:s, s:I}", "target", raid->slots[slot].name, "num_blocks",
 	                (json_int_t)raid->bdev->geometry.num_blocks));
-	step_at(rb, 0);
+	rb->saved_ns = rb->begun_ns;
+	rb->missed = raid_bitmap_missed(raid, slot);
+	if (rb->missed)
+		count_lacking(rb);
+	if (raid->bitmap)
+		name_target(rb);
+	else
+		step_at(rb, 0);
 }
 
-void raid_rebuild_start(struct raid *raid, unsigned index)
+void raid_rebuild_start(struct raid *raid, unsigned index, uint64_t seq)
 {
 	struct raid_slot *slot = &raid->slots[index];
 
 	slot->use = SLOT_TARGET;
+	slot->seq = seq;
 	slot->bdev = raid->bdev->bases[index];
 	str_copy(slot->name, sizeof(slot->name), slot->bdev->name);
 	uuid_copy(slot->uuid, slot->bdev->uuid);
 	raid->io.offset_blocks[index] = slot->data_offset_blocks;
-	__atomic_fetch_or(&raid->io.writable, 1ULL << index, __ATOMIC_SEQ_CST);
+	if (!PLANT(RAID_TARGET_SKIPPED))
+		__atomic_fetch_or(&raid->io.writable, 1ULL << index, __ATOMIC_SEQ_CST);
+	if (PLANT(RAID_TARGET_READ))
+		__atomic_fetch_or(&raid->io.readable, 1ULL << index, __ATOMIC_SEQ_CST);
 	begin_next(raid);
 }
 
@@ -312,6 +460,7 @@ int raid_rebuild_control(struct raid *raid, enum raid_process_action action, str
 	if (!rb || rb->stopping || rb->recording)
 		return err_set(err, -ENOENT, "nothing is being rebuilt in '%s'", raid->name);
 	if (action == RAID_CANCEL) {
+		rb->cancelled = true;
 		stop(rb, "it was cancelled");
 	} else if (action == RAID_PAUSE && !rb->paused) {
 		rb->paused = true;
@@ -333,10 +482,10 @@ bool raid_rebuild_progress(const struct raid *raid, struct raid_progress *out)
 		return false;
 	until_ns = rb->paused ? rb->pause_begun_ns : loop_now_ns(loop_self());
 	ns = until_ns - rb->begun_ns - rb->paused_ns;
-	bytes = rb->copied_blocks * raid->block_bytes;
+	bytes = rb->copied_blocks * raid_data_members(raid) * raid->block_bytes;
 	*out = (struct raid_progress){.slot = rb->slot,
-	        .blocks = rb->copied_blocks,
-	        .total_blocks = raid->bdev->geometry.num_blocks,
+	        .blocks = rb->copied_blocks * raid_data_members(raid),
+	        .total_blocks = rb->missed ? rb->lacking_blocks : raid->bdev->geometry.num_blocks,
 	        .paused = rb->paused};
 	out->bytes_per_s = ns ? (uint64_t)((double)bytes * (double)NSEC_PER_SEC / (double)ns) : 0;
 	left_bytes =
@@ -350,6 +499,7 @@ bool raid_rebuild_progress(const struct raid *raid, struct raid_progress *out)
 struct joining {
 	struct raid *raid;
 	unsigned slot;
+	uint64_t seq;
 	struct bdev_done done;
 };
 
@@ -359,18 +509,24 @@ static void attached(void *arg, const struct err *err)
 	struct raid *raid = j->raid;
 
 	if (!err && raid->bdev && raid->bdev->bases[j->slot])
-		raid_rebuild_start(raid, j->slot);
+		raid_rebuild_start(raid, j->slot, j->seq);
 	bdev_done_call(j->done, err);
 	raid_bdev_unhold(raid);
 	free(j);
 }
 
-void raid_join(struct raid *raid, unsigned index, struct bdev *bdev, struct bdev_done done)
+void raid_join(
+        struct raid *raid, unsigned index, struct bdev *bdev, uint64_t seq, struct bdev_done done)
 {
 	struct raid_slot *slot = &raid->slots[index];
-	uint64_t blocks = raid->bdev->geometry.num_blocks;
+	uint64_t blocks = raid->level->used(raid, raid->bdev->geometry.num_blocks, index);
 	struct err err = ERR_NONE;
 	struct joining *j;
+
+	if (raid->level->parity && raid5_check_complete(raid, &err) != 0) {
+		bdev_done_call(done, &err);
+		return;
+	}
 
 	/* The place of the data is kept where the superblock has it for this very disk. */
 	if (!raid->sb_valid || uuid_compare(raid->sb.slots[index].uuid, bdev->uuid) != 0)
@@ -381,7 +537,7 @@ void raid_join(struct raid *raid, unsigned index, struct bdev *bdev, struct bdev
 		return;
 	}
 	j = xcalloc(1, sizeof(*j));
-	*j = (struct joining){.raid = raid, .slot = index, .done = done};
+	*j = (struct joining){.raid = raid, .slot = index, .seq = seq, .done = done};
 	raid_bdev_hold(raid);
 	bdev_base_attach(raid->bdev, index, bdev, (struct bdev_done){attached, j});
 }

@@ -54,6 +54,10 @@ static void merge(
 		if (is_missing(base))
 			continue;
 		out->caps &= base->caps | BIO_CAP(BIO_READ) | BIO_CAP(BIO_WRITE);
+		/* What members have after an unmap does not go with any parity: they write zeroes.
+		 */
+		if (raid->level->parity && !(base->caps & BIO_CAP(BIO_WRITE_ZEROES)))
+			out->caps &= ~BIO_CAP(BIO_UNMAP);
 		out->write_cache |= base->write_cache;
 		out->rotational |= base->rotational;
 		out->read_only |= base->read_only;
@@ -129,8 +133,9 @@ int raid_geometry(const struct bdev *bdev, const struct bdev_geometry_in *in,
 		data_blocks[i] = base->num_blocks - offset;
 		present++;
 	}
-	if (present == 0)
-		return err_set(err, -ENODEV, "no member is there");
+	if (present == 0 || present < raid_needed(raid))
+		return err_set(
+		        err, -ENODEV, present ? "too few members are there" : "no member is there");
 	merge(raid, in, out);
 	out->num_blocks = raid->level->capacity(raid, data_blocks);
 	if (out->num_blocks == 0)
@@ -168,4 +173,6 @@ void raid_resized(struct bdev *bdev, uint64_t old_blocks)
 		if (slot->data_blocks && !keeps_place)
 			slot->data_blocks = raid->level->used(raid, bdev->geometry.num_blocks, i);
 	}
+	if (raid->level->resized)
+		raid->level->resized(raid);
 }

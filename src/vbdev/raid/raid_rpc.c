@@ -7,7 +7,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "vbdev/raid/raid_check.h"
 #include "vbdev/raid/raid_create.h"
+#include "vbdev/raid/raid_spare.h"
 
 /* ---- bdev_raid_create -------------------------------------------------------------------------
  */
@@ -19,7 +21,7 @@ struct create_params {
 	struct param_strings base_bdevs;
 	struct param_u64s base_data_blocks;
 	uuid_t uuid;
-	bool superblock;
+	bool superblock, write_intent_bitmap;
 };
 
 static const char *const level_names[] = {
@@ -38,6 +40,9 @@ static const struct param create_table[] = {
         {PARAM(struct create_params, uuid, PARAM_UUID), .help = "made up when left out"},
         {PARAM(struct create_params, superblock, PARAM_BOOL),
                 .help = "members carry a superblock, by which they are found again"},
+        {PARAM(struct create_params, write_intent_bitmap, PARAM_BOOL), .def = 1,
+                .help = "raid1 with superblock: remember which regions may differ, so that only "
+                        "those are copied after an unclean stop, and to a member that returns"},
         {PARAM(struct create_params, base_data_blocks, PARAM_U64S), .max_items = RAID_SLOTS_MAX,
                 .unit = "blocks",
                 .help = "concat: how much of each member is used; saved for members that have "
@@ -70,6 +75,7 @@ static void create_handler(struct rpc_request *request, void *params)
 	        .level = raid_level_by_name(level_names[p->raid_level]),
 	        .strip_size_kb = p->strip_size_kb,
 	        .superblock = p->superblock,
+	        .no_bitmap = !p->write_intent_bitmap,
 	        .bases = (const char *const *)p->base_bdevs.items,
 	        .num_bases = (unsigned)p->base_bdevs.count,
 	        .data_blocks = p->base_data_blocks.items,
@@ -233,7 +239,21 @@ static void add_read(void *arg, const struct raid_sb_read *read)
 	if (err.code || raid->state == RAID_DELETING) {
 		added(a, err.code ? &err : &(struct err){.code = -ENODEV});
 	} else if (raid->state == RAID_ONLINE) {
-		raid_join(raid, (unsigned)slot, bdev, (struct bdev_done){added, a});
+		raid_join(raid, (unsigned)slot, bdev, same ? read->sb.seq : 0,
+		        (struct bdev_done){added, a});
+	} else if (raid->sb_valid && !same) {
+		/* It would count as one that has all data. */
+		err_set(&err, -EBUSY,
+		        "the array waits for members that have its data: start it without them "
+		        "with bdev_raid_start, then add this one");
+		added(a, &err);
+	} else if (raid->sb_valid) {
+		raid_offer(bdev, read);
+		if (raid->slots[slot].bdev != bdev)
+			err_set(&err, -EINVAL,
+			        "its superblock does not count it as a member that "
+			        "is up to date");
+		added(a, err.code ? &err : NULL);
 	} else {
 		if (raid_member_take(raid, (unsigned)slot, bdev, &err) == 0)
 			raid_consider(raid);
@@ -292,25 +312,13 @@ static void removed(void *arg, const struct err *err)
 		rpc_reply(arg, NULL);
 }
 
-static struct raid_slot *slot_of(const struct bdev *member)
-{
-	struct raid *raid;
-
-	list_for_each (raid, &raids, link) {
-		for (unsigned i = 0; i < raid->num_slots; i++) {
-			if (raid->slots[i].bdev == member && raid->slots[i].use != SLOT_FREE)
-				return &raid->slots[i];
-		}
-	}
-	return NULL;
-}
-
 static void remove_handler(struct rpc_request *request, void *params)
 {
 	const struct remove_params *p = params;
 	const struct bdev *member = bdev_find(p->name);
-	struct raid_slot *slot = member ? slot_of(member) : NULL;
+	struct raid_slot *slot = member ? raid_slot_of(member) : NULL;
 	struct raid *raid = slot ? slot->raid : NULL;
+	struct err err = ERR_NONE;
 	unsigned index = slot ? (unsigned)(slot - raid->slots) : 0;
 
 	if (!slot) {
@@ -325,7 +333,11 @@ static void remove_handler(struct rpc_request *request, void *params)
 		rpc_fail(request, -EBUSY,
 		        "Failed to remove base bdev from raid bdev: '%s' is starting or stopping",
 		        raid->name);
-	} else if (raid->level->redundant && (slot->use != SLOT_IN || raid_present(raid) > 1)) {
+	} else if (raid->level->parity && slot->use == SLOT_IN &&
+	           raid5_check_complete(raid, &err) != 0) {
+		rpc_fail(request, err.code, "Failed to remove base bdev from raid bdev: %s",
+		        err.text);
+	} else if (raid_can_lose(raid, index)) {
 		bdev_base_detach(raid->bdev, index, (struct bdev_done){removed, request});
 	} else {
 		slot->use = SLOT_FREE;
@@ -339,20 +351,34 @@ static void remove_handler(struct rpc_request *request, void *params)
 /* ---- bdev_raid_start --------------------------------------------------------------------------
  */
 
+struct start_params {
+	char *name;
+	bool trust_parity;
+};
+
 static const struct param start_table[] = {
-        {PARAM(struct remove_params, name, PARAM_STRING), .required = true,
+        {PARAM(struct start_params, name, PARAM_STRING), .required = true,
                 .help = "an array that waits for members that it can do without"},
+        {PARAM(struct start_params, trust_parity, PARAM_BOOL),
+                .help = "raid5f: make up the missing member from parity that may be wrong where "
+                        "writes were under way when the array stopped"},
         {0},
 };
 
 static void start_handler(struct rpc_request *request, void *params)
 {
-	const struct remove_params *p = params;
+	const struct start_params *p = params;
 	struct raid *raid = raid_find(p->name);
+	struct err err = ERR_NONE;
 	char missing[200];
 
 	if (!raid) {
 		rpc_fail(request, -ENODEV, "raid bdev %s not found", p->name);
+		return;
+	}
+	if (p->trust_parity && raid->state == RAID_ONLINE) {
+		raid5_trust(raid, &err);
+		rpc_reply_err(request, &err);
 		return;
 	}
 	raid_missing_text(raid, missing, sizeof(missing));
@@ -360,15 +386,44 @@ static void start_handler(struct rpc_request *request, void *params)
 	        raid->started.fn)
 		rpc_fail(
 		        request, -EALREADY, "'%s' is %s", raid->name, raid_state_text(raid->state));
-	else if (raid_present(raid) == 0 ||
-	         (!raid->level->redundant && raid_present(raid) < raid->num_slots))
+	else if (raid_present(raid) == 0 || raid_present(raid) < raid_needed(raid))
 		rpc_fail(request, -ENODEV, "%s '%s' can't be without %s", raid->level->name,
 		        raid->name, missing);
 	else {
 		raid->degraded_start = true;
+		raid->trust_parity = p->trust_parity;
 		raid->started = (struct bdev_done){replied, request};
 		raid_start(raid);
 	}
+}
+
+/* ---- bdev_raid_check --------------------------------------------------------------------------
+ */
+
+struct check_params {
+	char *name;
+	bool repair;
+};
+
+static const struct param check_table[] = {
+        {PARAM(struct check_params, name, PARAM_STRING), .required = true, .help = "a mirror"},
+        {PARAM(struct check_params, repair, PARAM_BOOL),
+                .help = "write the first member's data where another one differs"},
+        {0},
+};
+
+static void check_handler(struct rpc_request *request, void *params)
+{
+	const struct check_params *p = params;
+	struct raid *raid = raid_find(p->name);
+	struct err err = ERR_NONE;
+
+	if (!raid) {
+		rpc_fail(request, -ENODEV, "raid bdev %s not found", p->name);
+		return;
+	}
+	raid_check_start(raid, p->repair, &err);
+	rpc_reply_err(request, &err);
 }
 
 /* ---- bdev_raid_process ------------------------------------------------------------------------
@@ -385,7 +440,7 @@ static const struct param process_table[] = {
         {PARAM(struct process_params, name, PARAM_STRING), .required = true,
                 .help = "an array in which a member is being rebuilt"},
         {PARAM(struct process_params, action, PARAM_ENUM), .required = true, .values = actions,
-                .help = "cancel takes the member out again"},
+                .help = "cancel takes the member out again; a check just ends"},
         {0},
 };
 
@@ -399,8 +454,53 @@ static void process_handler(struct rpc_request *request, void *params)
 		rpc_fail(request, -ENODEV, "raid bdev %s not found", p->name);
 		return;
 	}
-	raid_rebuild_control(raid, (enum raid_process_action)p->action, &err);
+	if (p->action != RAID_CANCEL || !raid_check_stop(raid))
+		raid_rebuild_control(raid, (enum raid_process_action)p->action, &err);
 	rpc_reply_err(request, &err);
+}
+
+/* ---- spares -----------------------------------------------------------------------------------
+ */
+
+struct spare_params {
+	char *base_bdev;
+	char *raid_bdev;
+};
+
+static const struct param spare_table[] = {
+        {PARAM(struct spare_params, base_bdev, PARAM_STRING), .required = true,
+                .help = "the spare; one that is not there is waited for"},
+        {PARAM(struct spare_params, raid_bdev, PARAM_STRING),
+                .help = "the array that it is for; left out: any"},
+        {0},
+};
+
+static const struct param base_table[] = {
+        {PARAM(struct spare_params, base_bdev, PARAM_STRING), .required = true, .help = "a spare"},
+        {0},
+};
+
+static void add_spare_handler(struct rpc_request *request, void *params)
+{
+	const struct spare_params *p = params;
+
+	raid_spare_add(p->base_bdev, p->raid_bdev ? p->raid_bdev : "",
+	        (struct bdev_done){replied, request});
+}
+
+static void remove_spare_handler(struct rpc_request *request, void *params)
+{
+	const struct spare_params *p = params;
+	struct err err = ERR_NONE;
+
+	raid_spare_remove(p->base_bdev, &err);
+	rpc_reply_err(request, &err);
+}
+
+static void get_spares_handler(struct rpc_request *request, void *params)
+{
+	(void)params;
+	rpc_reply(request, raid_spares_describe());
 }
 
 /* ---- bdev_raid_set_options --------------------------------------------------------------------
@@ -476,9 +576,21 @@ const struct rpc_method raid_methods[] = {
         {METHOD("bdev_raid_remove_base_bdev", "take a member out of its array", "true",
                 remove_table, remove_params, remove_handler)},
         {METHOD("bdev_raid_start", "start an array without the members that are missing", "true",
-                start_table, remove_params, start_handler)},
+                start_table, start_params, start_handler)},
+        {METHOD("bdev_raid_check", "compare the members of a mirror, in the background", "true",
+                check_table, check_params, check_handler)},
         {METHOD("bdev_raid_process", "pause, resume or cancel a rebuild", "true", process_table,
                 process_params, process_handler)},
+        {METHOD("bdev_raid_add_spare", "keep a disk that takes the place of a lost member", "true",
+                spare_table, spare_params, add_spare_handler)},
+        {METHOD("bdev_raid_remove_spare", "give a spare back", "true", base_table, spare_params,
+                remove_spare_handler)},
+        {
+                .name = "bdev_raid_get_spares",
+                .summary = "list the spares of all arrays",
+                .result_help = "list of {base_bdev, present, raid_bdev}",
+                .handler = get_spares_handler,
+        },
         {METHOD("bdev_raid_set_options", "options of all arrays", "true", options_table,
                  options_params, options_handler),
                 .states = RPC_STARTUP | RPC_RUNTIME},

@@ -1,6 +1,7 @@
 /*
  * Power cuts. A mirror with superblock on two simulated disks with caches is created, written,
- * loses a member, gets it back and is rebuilt, loses the other one, gets that back. The daemon dies
+ * left alone until its bitmap is clean, written, loses a member, gets it back and is rebuilt, loses
+ * the other one, gets that back. The daemon dies
  * at every point at which a disk changes, and what is unflushed is lost, kept, or half of each. In
  * the next life the disks are plugged in in either order: what was acknowledged must be there, from
  * either member alone.
@@ -238,12 +239,17 @@ static void pause_over(struct loop_timer *timer)
 	container_of(timer, struct pause, timer)->over = true;
 }
 
-static void wait_a_bit(void)
+static void let_pass(uint64_t ns)
 {
 	struct pause pause = {.timer.fire = pause_over};
 
-	loop_timer_start(loop_self(), &pause.timer, loop_now_ns(loop_self()) + NSEC_PER_MSEC);
-	wait_for(&pause.over, "a millisecond");
+	loop_timer_start(loop_self(), &pause.timer, loop_now_ns(loop_self()) + ns);
+	wait_for(&pause.over, "a pause");
+}
+
+static void wait_a_bit(void)
+{
+	let_pass(NSEC_PER_MSEC);
 }
 
 static void wait_until_complete(void)
@@ -276,6 +282,9 @@ static void first_life(void)
 	ok("bdev_raid_create", "{\"name\": \"R\", \"raid_level\": \"raid1\", \"superblock\": true, "
 	                       "\"base_bdevs\": [\"d0\", \"d1\"]}");
 	oracle->created = true;
+	write_all();
+	/* The bitmap forgets, and is set again. */
+	let_pass(20 * NSEC_PER_SEC);
 	write_all();
 	replace(1);
 	replace(0);

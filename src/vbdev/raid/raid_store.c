@@ -9,6 +9,8 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/plant.h"
+#include "vbdev/raid/raid_ext.h"
 
 struct store_waiter {
 	struct list link;
@@ -18,18 +20,27 @@ struct store_waiter {
 struct store_write {
 	struct raid *raid;
 	unsigned slot;
-	bool second_done, failed;
+	enum store_step {
+		STORE_PARITY, /* the extension of a level with parity, which goes before */
+		STORE_SECOND,
+		STORE_FIRST,
+		STORE_EXT, /* that of a bitmap, which goes behind */
+		STORE_DONE
+	} step;
+	bool failed;
 	struct err err;
 };
 
 struct raid_store {
 	bool running;
 	struct list next, current; /* store_waiter */
-	void *buf;
+	void *buf, *ext;
 	uint64_t blocks;
+	uint64_t ext_at; /* in bytes; 0: there is none */
 	unsigned pending;
 	struct store_write writes[RAID_SLOTS_MAX];
 	struct err err;
+	uint64_t seq;
 	unsigned written;
 };
 
@@ -54,6 +65,13 @@ void raid_store_free(struct raid *raid)
 	raid->store = NULL;
 }
 
+static void free_buffers(struct raid_store *s)
+{
+	free(s->buf);
+	free(s->ext);
+	s->buf = s->ext = NULL;
+}
+
 static void answer(struct list *waiters, const struct err *err)
 {
 	while (!list_empty(waiters)) {
@@ -74,8 +92,7 @@ static void finish(struct raid *raid)
 	struct err err = s->err;
 
 	list_splice_back(&waiters, &s->current);
-	free(s->buf);
-	s->buf = NULL;
+	free_buffers(s);
 	if (list_empty(&s->next)) {
 		s->running = false;
 	} else {
@@ -111,22 +128,22 @@ static void pass_done(struct raid *raid)
 		return;
 	}
 	/* What has failed must be recorded too before anybody goes on. */
-	free(s->buf);
-	s->buf = NULL;
+	free_buffers(s);
 	pass(raid);
 	raid_bdev_unhold(raid); /* of the pass that is over */
 }
+
+static void write_step(struct store_write *w);
 
 static void written(void *arg, const struct err *err)
 {
 	struct store_write *w = arg;
 	struct raid *raid = w->raid;
 	struct raid_store *s = raid->store;
-	struct bdev *bdev = raid->slots[w->slot].bdev;
+	struct raid_slot *slot = &raid->slots[w->slot];
 
-	if (!err && !w->second_done && bdev) {
-		w->second_done = true;
-		bdev_write_meta(bdev, 0, s->blocks, s->buf, (struct bdev_done){written, w});
+	if (!err && ++w->step != STORE_DONE && slot->bdev) {
+		write_step(w);
 		return;
 	}
 	if (err) {
@@ -134,9 +151,38 @@ static void written(void *arg, const struct err *err)
 		w->err = *err;
 	} else {
 		s->written++;
+		if (slot->use == SLOT_IN)
+			slot->seq = s->seq;
 	}
 	if (--s->pending == 0)
 		pass_done(raid);
+}
+
+/* The second copy, the first, and what goes before or behind them. */
+static void write_step(struct store_write *w)
+{
+	struct raid *raid = w->raid;
+	const struct raid_store *s = raid->store;
+	struct bdev *bdev = raid->slots[w->slot].bdev;
+	uint32_t block_bytes = raid->block_bytes;
+	struct bdev_done done = {written, w};
+	bool ext = s->ext_at && (w->step == STORE_PARITY) == (raid->level->parity > 0);
+
+	if (w->step == STORE_PARITY && !ext)
+		w->step = STORE_SECOND;
+	if (w->step == STORE_SECOND &&
+	        (block_bytes > RAID_SB_COPY_BLOCK_MAX_BYTES || PLANT(RAID_COPY_NOT_WRITTEN)))
+		w->step = STORE_FIRST;
+	if (w->step == STORE_SECOND)
+		bdev_write_meta(
+		        bdev, RAID_SB_COPY_BYTES_OFFSET / block_bytes, s->blocks, s->buf, done);
+	else if (w->step == STORE_FIRST)
+		bdev_write_meta(bdev, 0, s->blocks, s->buf, done);
+	else if (ext)
+		bdev_write_meta(bdev, s->ext_at / block_bytes,
+		        max_u64(RAID_EXT_BYTES / block_bytes, 1), s->ext, done);
+	else
+		bdev_done_call(done, NULL);
 }
 
 static void pass(struct raid *raid)
@@ -153,19 +199,22 @@ static void pass(struct raid *raid)
 	s->buf = try_alloc_aligned(4096, align_up_u64(s->blocks * block_bytes, 4096));
 	BELLOWS_ASSERT(s->buf);
 	memcpy(s->buf, raid->sb.raw, length);
+	s->seq = raid->sb.seq;
+	s->ext = try_alloc_aligned(4096, max_u64(RAID_EXT_BYTES, block_bytes));
+	BELLOWS_ASSERT(s->ext);
+	memset(s->ext, 0, max_u64(RAID_EXT_BYTES, block_bytes));
+	s->ext_at = raid->level->parity ? raid5_ext(raid, s->ext) : raid_bitmap_ext(raid, s->ext);
 	s->written = 0;
 	s->pending = 1;
 	for (unsigned i = 0; i < raid->num_slots; i++) {
 		struct raid_slot *slot = &raid->slots[i];
 		struct store_write *w = &s->writes[i];
-		bool two = block_bytes <= RAID_SB_COPY_BLOCK_MAX_BYTES;
 
-		*w = (struct store_write){.raid = raid, .slot = i, .second_done = !two};
+		*w = (struct store_write){.raid = raid, .slot = i};
 		if (slot->use != SLOT_IN && slot->use != SLOT_TARGET)
 			continue;
 		s->pending++;
-		bdev_write_meta(slot->bdev, two ? RAID_SB_COPY_BYTES_OFFSET / block_bytes : 0,
-		        s->blocks, s->buf, (struct bdev_done){written, w});
+		write_step(w);
 	}
 	if (--s->pending == 0)
 		pass_done(raid);

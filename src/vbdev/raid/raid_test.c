@@ -142,9 +142,8 @@ static void test_refusals(void **state)
 #define create(text) "bdev_raid_create", "{'name': 'R', " text "}"
 	inproc_error(-32700, "'raid_level' must be one of",
 	        create("'raid_level': 'raid9', 'base_bdevs': ['m0', 'm1']"));
-	inproc_error(-EINVAL, "not supported yet",
-	        create("'raid_level': 'raid5f', 'strip_size_kb': 4, 'base_bdevs': ['m0', 'm1', "
-	               "'m2']"));
+	inproc_error(-EINVAL, "3 to 64",
+	        create("'raid_level': 'raid5f', 'strip_size_kb': 4, 'base_bdevs': ['m0', 'm1']"));
 	inproc_error(-EINVAL, "strip_size_kb",
 	        create("'raid_level': 'raid0', 'base_bdevs': ['m0', 'm1']"));
 	inproc_error(-EINVAL, "power of two",
@@ -363,6 +362,105 @@ static void test_rebuild_under_load(void **state)
 	disk_close(disk);
 }
 
+static const char *member_in(const char *name, unsigned slot, char *buf, size_t size)
+{
+	json_t *raid = find_raid("online", name);
+	const json_t *entry = json_array_get(json_object_get(raid, "base_bdevs_list"), slot);
+	const char *text = json_string_value(json_object_get(entry, "name"));
+
+	snprintf(buf, size, "%s", text ? text : "");
+	json_decref(raid);
+	return buf;
+}
+
+static void wait_for_member(const char *name, unsigned slot, const char *member)
+{
+	char buf[64];
+
+	for (unsigned i = 0; i < 10000 && strcmp(member_in(name, slot, buf, sizeof(buf)), member);
+	        i++)
+		usleep(1000);
+	assert_string_equal(member_in(name, slot, buf, sizeof(buf)), member);
+}
+
+/* The one that is meant for the array before the one that is for any; each is used once. */
+static void test_spares(void **state)
+{
+	(void)state;
+	inproc_ok("bdev_raid_create", "{'name': 'R', 'raid_level': 'raid1', 'superblock': true, "
+	                              "'base_bdevs': ['m0', 'm1']}");
+	write_all("R", 3);
+	inproc_ok("bdev_raid_add_spare", "{'base_bdev': 'm2'}");
+	inproc_ok("bdev_raid_add_spare", "{'base_bdev': 'm3', 'raid_bdev': 'R'}");
+	inproc_error(-17, "spare already", "bdev_raid_add_spare", "{'base_bdev': 'm3'}");
+	inproc_error(
+	        -1, "in use", "bdev_raid_add_base_bdev", "{'raid_bdev': 'R', 'base_bdev': 'm2'}");
+	inproc_ok("bdev_malloc_delete", "{'name': 'm1'}");
+	wait_for_member("R", 1, "m3");
+	wait_for_rebuild("R");
+	inproc_ok("bdev_malloc_delete", "{'name': 'm0'}");
+	wait_for_member("R", 0, "m2");
+	wait_for_rebuild("R");
+	expect_all("R", 0, BLOCKS - RESERVED, 3);
+	inproc_error(-19, "no spare", "bdev_raid_remove_spare", "{'base_bdev': 'm2'}");
+	/* One that is not there yet. */
+	inproc_ok("bdev_raid_add_spare", "{'base_bdev': 'm0'}");
+	inproc_ok("bdev_malloc_delete", "{'name': 'm2'}");
+	inproc_ok("bdev_malloc_create", "{'name': 'm0', 'num_blocks': 8192, 'block_size': 512}");
+	wait_for_member("R", 0, "m0");
+	wait_for_rebuild("R");
+	expect_all("R", 0, BLOCKS - RESERVED, 3);
+}
+
+static void check(bool repair, int64_t different, int64_t repaired)
+{
+	const json_t *found = NULL;
+	json_t *raid = NULL;
+
+	inproc_ok("bdev_raid_check", "{'name': 'R', 'repair': %s}", repair ? "true" : "false");
+	for (unsigned i = 0; i < 10000; i++) {
+		json_decref(raid);
+		raid = find_raid("online", "R");
+		found = json_object_get(raid, "check");
+		if (strcmp(json_string_value(json_object_get(found, "state")), "finished") == 0)
+			break;
+		usleep(1000);
+	}
+	assert_int_equal(json_integer_value(json_object_get(found, "different_blocks")), different);
+	assert_int_equal(json_integer_value(json_object_get(found, "repaired_blocks")), repaired);
+	json_decref(raid);
+}
+
+/* Somebody has written past the mirror. */
+static void test_check_and_repair(void **state)
+{
+	uint8_t block[3 * BLOCK] = {1, 2, 3};
+	struct disk *disk;
+
+	(void)state;
+	inproc_ok("bdev_raid_create",
+	        "{'name': 'R', 'raid_level': 'raid1', 'base_bdevs': ['m0', 'm1', 'm2']}");
+	write_all("R", 4);
+	check(false, 0, 0);
+	inproc_ok("bdev_raid_delete", "{'name': 'R'}");
+	disk = disk_open("m1", true);
+	assert_int_equal(disk_write(disk, 5000, 3, block), 0);
+	disk_close(disk);
+	disk = disk_open("m2", true);
+	assert_int_equal(disk_write(disk, 8191, 1, block), 0);
+	disk_close(disk);
+	inproc_ok("bdev_raid_create",
+	        "{'name': 'R', 'raid_level': 'raid1', 'base_bdevs': ['m0', 'm1', 'm2']}");
+	check(false, 4, 0);
+	check(true, 4, 4);
+	check(false, 0, 0);
+	expect_all("R", 0, BLOCKS, 4);
+	inproc_ok("bdev_raid_delete", "{'name': 'R'}");
+	inproc_ok("bdev_raid_create", "{'name': 'R', 'raid_level': 'concat', 'strip_size_kb': 64, "
+	                              "'base_bdevs': ['m0', 'm1']}");
+	inproc_error(-95, "nothing to compare", "bdev_raid_check", "{'name': 'R'}");
+}
+
 static void test_resize(void **state)
 {
 	json_t *entry;
@@ -432,6 +530,8 @@ int main(void)
 	        cmocka_unit_test_setup_teardown(
 	                test_mirror_lives_on_and_is_rebuilt, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_rebuild_under_load, setup, teardown),
+	        cmocka_unit_test_setup_teardown(test_spares, setup, teardown),
+	        cmocka_unit_test_setup_teardown(test_check_and_repair, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_resize, setup, teardown),
 	};
 

@@ -1,0 +1,489 @@
+/*
+ * Power cuts under parity. An array on three simulated disks with caches is created, written with
+ * requests of all shapes, loses each member, is written without it and rebuilt, and grows over what
+ * is no parity of anything. The daemon dies at every point at which a disk changes, and what is
+ * unflushed is lost, kept, or half of each. In the next life the disks are plugged in in any order.
+ * With all of them, what was acknowledged must be there, also from any two. Without one of them the
+ * array must not come up by itself; declared to be right, it has all that was not being written.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/log.h"
+#include "bdev/bdev.h"
+#include "rpc/rpc.h"
+#include "rpc/server.h"
+#include "sim/sim.h"
+
+#define BLOCK 512U
+#define DATA_BYTES KIB(64)
+#define DISK_BYTES (MIB(1) + DATA_BYTES)
+#define GROWN_BYTES KIB(32)
+#define DISKS 3U
+#define STRIPE 16U /* two strips of 4 KiB */
+#define WINDOW_KB 16
+#define REGION_BLOCKS_MAX 16U
+
+/* No two of them have a row in common. The last is there after the growth. */
+static const struct region {
+	uint64_t offset, blocks;
+} regions[] = {
+        {2, 4},               /* part of a strip */
+        {STRIPE, STRIPE},     /* a stripe */
+        {3 * STRIPE + 6, 4},  /* the end of one strip and the beginning of the next */
+        {5 * STRIPE + 1, 14}, /* most of a stripe */
+        {15 * STRIPE + 11, 5},
+        {20 * STRIPE + 4, 6},
+};
+#define REGIONS ARRAY_SIZE(regions)
+#define PATIENCE_NS (100 * NSEC_PER_SEC)
+
+/* Survives the daemon. */
+static struct oracle {
+	bool created, growing, grown;
+	bool declared; /* what was being written when it stopped may be anything */
+	uint32_t last, acked[REGIONS], pending[REGIONS];
+	uint8_t seen[REGIONS][REGION_BLOCKS_MAX * BLOCK];
+} * oracle;
+
+/* ---- the daemon -------------------------------------------------------------------------------
+ */
+
+static bool is_set(void *arg)
+{
+	return *(bool *)arg;
+}
+
+static void wait_for(bool *flag, const char *what)
+{
+	if (!sim_run_until(is_set, flag, PATIENCE_NS))
+		sim_fail("stuck", "%s does not end", what);
+}
+
+struct answer {
+	bool done;
+	json_t *reply;
+};
+
+static void called(void *arg, const json_t *reply)
+{
+	struct answer *answer = arg;
+
+	answer->reply = json_deep_copy(reply);
+	answer->done = true;
+}
+
+static json_t *call(const char *method, const char *params)
+{
+	struct answer answer = {0};
+
+	rpc_call(method, params ? json_loads(params, 0, NULL) : NULL, called, &answer);
+	wait_for(&answer.done, method);
+	return answer.reply;
+}
+
+static void ok(const char *method, const char *params)
+{
+	json_t *reply = call(method, params);
+	autofree char *text = json_dumps(reply, 0);
+
+	if (!json_object_get(reply, "result"))
+		sim_fail("refused", "%s %s: %s", method, params, text);
+	json_decref(reply);
+}
+
+static void started(void *arg, const struct err *err)
+{
+	if (err && err->code)
+		sim_fail("start", "%s", err->text);
+	*(bool *)arg = true;
+}
+
+static void begin(void)
+{
+	struct rpc_options options = {0};
+	struct err err = ERR_NONE;
+	bool done = false;
+
+	log_set_print_level(LOG_ERROR);
+	if (loops_start(&(struct loop_config){.data_loops = 2}, &err) != 0)
+		sim_fail("start", "%s", err.text);
+	bdev_start();
+	rpc_start(&options, started, &done);
+	wait_for(&done, "the start");
+	ok("bdev_raid_set_options",
+	        "{\"process_window_size_kb\": 16, \"degraded_start_wait\": \"never\"}");
+}
+
+static void plug(unsigned i)
+{
+	autofree char *params = xasprintf(
+	        "{\"name\": \"d%u\", \"filename\": \"/sim/d%u\", \"block_size\": 512, \"uuid\": "
+	        "\"00000000-0000-4000-8000-00000000000%u\"}",
+	        i, i, i);
+
+	ok("bdev_aio_create", params);
+	ok("bdev_wait_for_examine", NULL);
+}
+
+/* ---- requests ---- */
+
+struct request {
+	struct bio bio;
+	struct iovec iov;
+	struct bdev_handle *handle;
+	uint64_t offset;
+	uint8_t buf[REGION_BLOCKS_MAX * BLOCK];
+	bool done, ended;
+	int status;
+	struct loop_task task;
+};
+
+static void resized(struct bdev_handle *handle, uint64_t old_blocks, uint64_t new_blocks,
+        struct bdev_tell *tell)
+{
+	(void)handle;
+	(void)old_blocks;
+	(void)new_blocks;
+	bdev_told(tell, BDEV_NOBODY, 0);
+}
+
+static void removed(struct bdev_handle *handle)
+{
+	(void)handle;
+}
+
+static const struct bdev_holder_ops ops = {.kind = "test", .resized = resized, .removed = removed};
+
+static void ended(struct bio *bio)
+{
+	struct request *r = bio->arg;
+
+	r->status = bio->status;
+	r->done = true;
+}
+
+static void submit(void *arg)
+{
+	struct request *r = arg;
+
+	bio_submit(r->handle, &r->bio, r->offset);
+}
+
+static int request(enum bio_op op, unsigned region, unsigned loop, struct request *r)
+{
+	struct err err = ERR_NONE;
+	struct bdev *bdev = bdev_find("R");
+
+	if (!bdev || bdev_open(bdev, true, &ops, "test", NULL, &r->handle, &err) != 0)
+		sim_fail("not open", "%s", bdev ? err.text : "R is not there");
+	r->offset = regions[region].offset;
+	r->done = false;
+	r->iov = (struct iovec){r->buf, sizeof(r->buf)};
+	bio_init(&r->bio, op, &r->iov, 1, regions[region].blocks, ended, r);
+	if (op == BIO_WRITE)
+		r->bio.flags = BIO_FUA;
+	sim_on_loop(loop, submit, r);
+	wait_for(&r->done, "a request");
+	bdev_close(r->handle);
+	return r->status;
+}
+
+static unsigned regions_there(void)
+{
+	return oracle->grown ? REGIONS : REGIONS - 1;
+}
+
+static void write_all(void)
+{
+	for (unsigned region = 0; region < regions_there(); region++) {
+		struct request r = {.done = false};
+		uint32_t value = ++oracle->last;
+
+		for (size_t i = 0; i + 4 <= sizeof(r.buf); i += 4)
+			memcpy(r.buf + i, &value, 4);
+		oracle->pending[region] = value;
+		if (request(BIO_WRITE, region, value % 3, &r) != 0)
+			sim_fail("write failed", "%d", r.status);
+		oracle->acked[region] = value;
+	}
+}
+
+/* seen: what is read must not change from one member to another. */
+static void check_all(const char *when, bool seen)
+{
+	for (unsigned region = 0; region < regions_there(); region++) {
+		struct request r = {.done = false};
+		size_t bytes = regions[region].blocks * BLOCK;
+
+		if (request(BIO_READ, region, region % 3, &r) != 0)
+			sim_fail("read failed", "%s: %d", when, r.status);
+		if (seen && memcmp(r.buf, oracle->seen[region], bytes) != 0)
+			sim_fail("data changed", "%s: region %u", when, region);
+		memcpy(oracle->seen[region], r.buf, bytes);
+		/* The last one held anything before it was written. */
+		if ((region == REGIONS - 1 && !oracle->acked[region]) ||
+		        (oracle->declared && oracle->pending[region] != oracle->acked[region]))
+			continue;
+		for (size_t i = 0; i + 4 <= bytes; i += 4) {
+			uint32_t value;
+
+			memcpy(&value, r.buf + i, 4);
+			if (value != oracle->acked[region] && value != oracle->pending[region])
+				sim_fail("data lost",
+				        "%s: region %u has %u; %u was acknowledged, "
+				        "%u may be there",
+				        when, region, value, oracle->acked[region],
+				        oracle->pending[region]);
+		}
+	}
+}
+
+/* ---- lives ---- */
+
+static bool is_complete(void)
+{
+	json_t *reply = call("bdev_raid_get_bdevs", "{\"category\": \"online\"}");
+	const json_t *raid = json_array_get(json_object_get(reply, "result"), 0);
+	bool complete =
+	        json_integer_value(json_object_get(raid, "num_base_bdevs_discovered")) == DISKS &&
+	        !json_object_get(raid, "process");
+
+	json_decref(reply);
+	return complete;
+}
+
+struct pause {
+	struct loop_timer timer;
+	bool over;
+};
+
+static void pause_over(struct loop_timer *timer)
+{
+	container_of(timer, struct pause, timer)->over = true;
+}
+
+static void wait_a_bit(void)
+{
+	struct pause pause = {.timer.fire = pause_over};
+
+	loop_timer_start(loop_self(), &pause.timer, loop_now_ns(loop_self()) + NSEC_PER_MSEC);
+	wait_for(&pause.over, "a millisecond");
+}
+
+static void wait_until_complete(void)
+{
+	for (unsigned i = 0; i < 10000 && !is_complete(); i++)
+		wait_a_bit();
+	if (!is_complete())
+		sim_fail("not complete", "the mirror does not become whole");
+}
+
+static void replace(unsigned i)
+{
+	autofree char *remove = xasprintf("{\"name\": \"d%u\"}", i);
+	autofree char *add = xasprintf("{\"raid_bdev\": \"R\", \"base_bdev\": \"d%u\"}", i);
+
+	ok("bdev_raid_remove_base_bdev", remove);
+	check_all("without a member", true);
+	write_all();
+	check_all("written without a member", false);
+	ok("bdev_raid_add_base_bdev", add);
+	write_all();
+	wait_until_complete();
+	check_all("rebuilt", false);
+}
+
+/* Somebody makes the files longer, and what is there now is anything. */
+static void grow(void)
+{
+	uint8_t junk[GROWN_BYTES];
+
+	oracle->growing = true;
+	for (unsigned i = 0; i < DISKS; i++) {
+		autofree char *path = xasprintf("/sim/d%u", i);
+		autofree char *params = xasprintf("{\"name\": \"d%u\"}", i);
+		struct sim_file *f = sim_file_find(path);
+
+		if (f->size_bytes == DISK_BYTES) {
+			memset(junk, (int)(0x51 + i), sizeof(junk));
+			sim_disk_truncate(f, DISK_BYTES + GROWN_BYTES);
+			sim_disk_write(f, DISK_BYTES, junk, sizeof(junk), true);
+			f->stable_size_bytes = f->size_bytes;
+		}
+		ok("bdev_aio_rescan", params);
+	}
+	for (unsigned i = 0;
+	        i < 1000 && bdev_find("R")->geometry.num_blocks <= DATA_BYTES * (DISKS - 1) / BLOCK;
+	        i++)
+		wait_a_bit();
+	if (bdev_find("R")->geometry.num_blocks != (DATA_BYTES + GROWN_BYTES) * (DISKS - 1) / BLOCK)
+		sim_fail("not grown", "the array does not grow");
+	oracle->grown = true;
+	write_all();
+	wait_until_complete();
+}
+
+static void first_life(void)
+{
+	begin();
+	for (unsigned i = 0; i < DISKS; i++)
+		plug(i);
+	ok("bdev_raid_create",
+	        "{\"name\": \"R\", \"raid_level\": \"raid5f\", \"superblock\": true, "
+	        "\"strip_size_kb\": 4, \"base_bdevs\": [\"d0\", \"d1\", \"d2\"]}");
+	oracle->created = true;
+	wait_until_complete();
+	write_all();
+	check_all("written", false);
+	replace(1);
+	replace(2);
+	grow();
+	check_all("grown", false);
+	replace(0);
+	sim_exit(SIM_EXIT_DONE);
+}
+
+/* Two disks at most are there, or one of three is stale: made up from parity that nobody vouches
+ * for. */
+static void expect_refused(void)
+{
+	json_t *reply = call("bdev_raid_start", "{\"name\": \"R\"}");
+
+	if (bdev_find("R") || json_object_get(reply, "result"))
+		sim_fail("trusted", "the array came up without a member after a crash");
+	json_decref(reply);
+}
+
+static bool wait_for_array(void)
+{
+	for (unsigned i = 0; i < 100 && !bdev_find("R"); i++)
+		wait_a_bit();
+	return bdev_find("R") != NULL;
+}
+
+static void next_life(unsigned arg)
+{
+	unsigned first = arg % DISKS, second = (first + 1 + arg / DISKS % 2) % DISKS;
+	unsigned third = DISKS - first - second;
+
+	begin();
+	plug(first);
+	plug(second);
+	if (oracle->created)
+		expect_refused();
+	plug(third);
+	if (!wait_for_array() && !oracle->created)
+		sim_exit(SIM_EXIT_DONE);
+	if (!bdev_find("R")) {
+		/* It lacked one already, which is stale. */
+		expect_refused();
+		oracle->declared = true;
+		ok("bdev_raid_start", "{\"name\": \"R\", \"trust_parity\": true}");
+	}
+	oracle->grown = bdev_find("R")->geometry.num_blocks > DATA_BYTES * (DISKS - 1) / BLOCK;
+	check_all("after the crash", false);
+	wait_until_complete();
+	check_all("whole again", true);
+	for (unsigned i = 0; i < DISKS; i++)
+		replace(i);
+	oracle->declared = false;
+	write_all();
+	if (oracle->growing && !oracle->grown)
+		grow();
+	check_all("written again", false);
+	replace(arg % DISKS);
+	sim_exit(SIM_EXIT_DONE);
+}
+
+static int live(void (*life)(unsigned), unsigned arg, uint64_t crash_at, enum sim_fate fate)
+{
+	int status = 0;
+	pid_t pid;
+
+	sim->persist_points = 0;
+	sim->crash_at = crash_at;
+	sim->fate = fate;
+	sim->forked = true;
+	fflush(stdout);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0)
+		life(arg);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	sim->life++;
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static void begin_first(unsigned arg)
+{
+	(void)arg;
+	first_life();
+}
+
+static void new_world(uint64_t seed)
+{
+	sim_world_reset(seed);
+	memset(oracle, 0, sizeof(*oracle));
+	for (unsigned i = 0; i < DISKS; i++) {
+		char path[16];
+		struct sim_file *f;
+
+		snprintf(path, sizeof(path), "/sim/d%u", i);
+		f = sim_file_add(path, DISK_BYTES, false);
+		f->latency_min_ns = 10 * NSEC_PER_USEC;
+		f->latency_max_ns = 500 * NSEC_PER_USEC;
+	}
+}
+
+static void test_power_cuts_at_every_point(void **state)
+{
+	static const enum sim_fate fates[] = {
+	        FATE_LOST, FATE_KEPT, FATE_HALF, FATE_HALF_2, FATE_KILLED};
+	unsigned crashes = 0;
+	bool ended_in_order = false;
+
+	(void)state;
+	for (uint64_t point = 1; !ended_in_order; point++) {
+		for (unsigned k = 0; k < ARRAY_SIZE(fates); k++) {
+			new_world(7 + k);
+			int how = live(begin_first, 0, point, fates[k]);
+
+			if (how == SIM_EXIT_DONE) {
+				ended_in_order = true;
+				continue;
+			}
+			if (how == SIM_EXIT_CRASHED) {
+				crashes++;
+				how = live(next_life, (unsigned)(point + k) % 6, 0, FATE_LOST);
+			}
+			if (how != SIM_EXIT_DONE)
+				fail_msg("crash point %llu, fate %u: %s: %s",
+				        (unsigned long long)point, k, sim->failure_kind,
+				        how == SIM_EXIT_FAILED ? sim->failure : "it died");
+		}
+	}
+	printf("%u crashes\n", crashes);
+	assert_true(crashes > 100);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	        cmocka_unit_test(test_power_cuts_at_every_point),
+	};
+
+	sim_world_create();
+	oracle = mmap(
+	        NULL, sizeof(*oracle), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (oracle == MAP_FAILED)
+		return 1;
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,236 @@
+/*
+ * raid5_sync.c: parity that may not be believed is compared with the data, and made right, from the
+ * first such stripe to the end, while the array is in use. It needs all members; without one of
+ * them it ends, and what it has not reached stays unbelieved.
+ */
+#include <errno.h>
+#include <stdio.h>
+
+#include "base/log.h"
+#include "vbdev/raid/raid5.h"
+
+#define WINDOWS 4
+
+struct sync_window {
+	struct raid5_job job;
+	struct raid5_sync *sync;
+	bool busy;
+};
+
+struct raid5_sync {
+	struct raid *raid;
+	struct sync_window windows[WINDOWS];
+	uint64_t window_rows;
+	unsigned busy;
+	bool stopping;
+	int status;
+	uint64_t next_row, mended_rows;
+	uint64_t first_row, begun_ns, next_due_ns;
+	struct loop_timer timer;
+};
+
+static uint64_t total_rows(const struct raid *raid)
+{
+	return raid->level->used(raid, raid->bdev->geometry.num_blocks, 0);
+}
+
+static void publish(struct raid5_sync *sync)
+{
+	uint64_t valid = sync->next_row;
+
+	for (unsigned i = 0; i < WINDOWS; i++) {
+		if (sync->windows[i].busy)
+			valid = min_u64(valid, sync->windows[i].job.rows.lo);
+	}
+	__atomic_store_n(&sync->raid->io.valid_rows, valid, __ATOMIC_RELEASE);
+}
+
+static void sync_end(struct raid5_sync *sync)
+{
+	struct raid *raid = sync->raid;
+	uint64_t valid = raid->io.valid_rows, total = total_rows(raid);
+
+	raid->raid5->sync = NULL;
+	loop_timer_stop(loop_self(), &sync->timer);
+	if (sync->mended_rows)
+		log_notice("raid", "'%s': parity of %llu blocks of its members was not right",
+		        raid->name, (unsigned long long)sync->mended_rows);
+	if (valid >= total) {
+		log_notice("raid", "'%s': all parity is valid", raid->name);
+		bdev_event_raise("raid_resync_finished", raid->name,
+		        json_pack("{s:I}", "mended_blocks", (json_int_t)sync->mended_rows));
+		raid_problem(raid, "parity", NULL, NULL);
+	} else if (raid->state == RAID_ONLINE) {
+		autofree char *text = xasprintf(
+		        "raid5f '%s': parity is valid for %llu of %llu blocks of each member, and "
+		        "can't be completed: %s",
+		        raid->name, (unsigned long long)valid, (unsigned long long)total,
+		        raid->io.readable != raid->io.all ? "a member is missing"
+		                                          : "a member can't be read");
+
+		log_warning("raid", "%s", text);
+		raid_problem(raid, "parity", text,
+		        "bring all members back; or say that it is right: bdev_raid_start with "
+		        "trust_parity");
+	}
+	for (unsigned i = 0; i < WINDOWS; i++)
+		free(sync->windows[i].job.buf);
+	free(sync);
+	raid5_sync_ended(raid);
+	raid_bdev_unhold(raid);
+}
+
+static void step(struct raid5_sync *sync);
+
+static void step_later(struct raid5_sync *sync, uint64_t due_ns)
+{
+	loop_timer_start(loop_self(), &sync->timer, max_u64(due_ns, loop_now_ns(loop_self())));
+}
+
+static void timer_fired(struct loop_timer *timer)
+{
+	step(container_of(timer, struct raid5_sync, timer));
+}
+
+static void window_done(struct raid5_job *job)
+{
+	struct sync_window *w = container_of(job, struct sync_window, job);
+	struct raid5_sync *sync = w->sync;
+
+	sync->busy--;
+	if (job->status != 0) {
+		/* It stays busy, so that nothing behind it is published. */
+		sync->status = job->status;
+		sync->stopping = true;
+	} else {
+		w->busy = false;
+		sync->mended_rows += job->mended_rows;
+		sync->raid->raid5->mended_rows += job->mended_rows;
+	}
+	publish(sync);
+	step_later(sync, 0);
+}
+
+/* A buffer for each member and one for their sum. */
+static bool have_buffer(struct raid5_sync *sync, struct sync_window *w)
+{
+	const struct raid *raid = sync->raid;
+	uint64_t bytes = (raid->num_slots + 1) * sync->window_rows * raid->block_bytes;
+
+	if (!w->job.buf)
+		w->job.buf = try_alloc_aligned(4096, align_up_u64(bytes, 4096));
+	return w->job.buf != NULL;
+}
+
+static bool start_window(struct raid5_sync *sync, uint64_t total)
+{
+	struct sync_window *w = sync->windows;
+
+	while (w->busy)
+		w++;
+	if (!have_buffer(sync, w))
+		return false;
+	w->sync = sync;
+	w->busy = true;
+	w->job.raid = sync->raid;
+	w->job.kind = RAID5_JOB_SYNC;
+	w->job.done = window_done;
+	w->job.rows.lo = sync->next_row;
+	w->job.rows.hi = min_u64(total, sync->next_row + sync->window_rows);
+	sync->next_row = w->job.rows.hi;
+	sync->busy++;
+	raid5_job_start(&w->job);
+	return true;
+}
+
+static void step(struct raid5_sync *sync)
+{
+	struct raid *raid = sync->raid;
+	uint64_t limit_bytes = raid_options.bandwidth_mb * MIB(1);
+	uint64_t total = total_rows(raid);
+
+	if (raid->io.readable != raid->io.all)
+		sync->stopping = true;
+	while (!sync->stopping && sync->busy < WINDOWS && sync->next_row < total) {
+		uint64_t now_ns = loop_now_ns(loop_self());
+
+		if (limit_bytes && now_ns < sync->next_due_ns) {
+			step_later(sync, sync->next_due_ns);
+			return;
+		}
+		if (!start_window(sync, total))
+			sync->stopping = true;
+		if (limit_bytes)
+			sync->next_due_ns = now_ns + sync->window_rows * raid->num_slots *
+			                                     raid->block_bytes * NSEC_PER_SEC /
+			                                     limit_bytes;
+	}
+	if (sync->busy == 0)
+		sync_end(sync);
+}
+
+void raid5_sync_consider(struct raid *raid)
+{
+	uint64_t valid = raid->io.valid_rows, total = total_rows(raid);
+	struct raid5_sync *sync;
+
+	if (raid->raid5->sync || valid >= total || raid->io.readable != raid->io.all)
+		return;
+	sync = xcalloc(1, sizeof(*sync));
+	sync->raid = raid;
+	sync->next_row = sync->first_row = valid;
+	sync->begun_ns = loop_now_ns(loop_self());
+	sync->window_rows = max_u64(
+	        raid_options.window_kb * KIB(1) / raid->block_bytes / (raid->num_slots - 1), 1);
+	sync->timer.fire = timer_fired;
+	raid->raid5->sync = sync;
+	raid_bdev_hold(raid);
+	log_notice("raid", "'%s': making parity right from block %llu of its members on",
+	        raid->name, (unsigned long long)valid);
+	bdev_event_raise("raid_resync_started", raid->name,
+	        json_pack("{s:I, s:I}", "from_blocks", (json_int_t)valid, "num_blocks",
+	                (json_int_t)total));
+	step_later(sync, 0);
+}
+
+void raid5_sync_resized(struct raid *raid)
+{
+	struct raid5_sync *sync = raid->raid5->sync;
+	uint64_t total = total_rows(raid);
+
+	if (sync)
+		sync->next_row = min_u64(sync->next_row, total);
+	__atomic_store_n(
+	        &raid->io.valid_rows, min_u64(raid->io.valid_rows, total), __ATOMIC_RELEASE);
+	raid5_sync_consider(raid);
+}
+
+void raid5_sync_stop(struct raid *raid)
+{
+	struct raid5_sync *sync = raid->raid5->sync;
+
+	if (!sync)
+		return;
+	sync->stopping = true;
+	step_later(sync, 0);
+}
+
+bool raid5_sync_progress(const struct raid *raid, struct raid_progress *out)
+{
+	const struct raid5_sync *sync = raid->raid5 ? raid->raid5->sync : NULL;
+	uint64_t ns, data = raid->num_slots - 1, total, bytes;
+
+	if (!sync || !raid->bdev)
+		return false;
+	total = total_rows(raid);
+	ns = loop_now_ns(loop_self()) - sync->begun_ns;
+	bytes = (raid->io.valid_rows - sync->first_row) * data * raid->block_bytes;
+	*out = (struct raid_progress){.slot = RAID_SLOTS_MAX,
+	        .blocks = raid->io.valid_rows * data,
+	        .total_blocks = total * data};
+	out->bytes_per_s = ns ? (uint64_t)((double)bytes * (double)NSEC_PER_SEC / (double)ns) : 0;
+	out->left_s = out->bytes_per_s ? (out->total_blocks - out->blocks) * raid->block_bytes /
+	                                         out->bytes_per_s
+	                               : UINT64_MAX;
+	return true;
+}

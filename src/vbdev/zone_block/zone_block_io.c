@@ -1,0 +1,350 @@
+/*
+ * zone_block_io.c: requests on the zones, each on the loop where it came in.
+ */
+/* tidy: data path */
+#include "base/plant.h"
+#include "vbdev/zone_block/zone_block.h"
+
+#include <errno.h>
+
+#define ZONES_PER_TURN 1024
+
+/* Of a write or append. */
+struct write_ctx {
+	uint64_t from; /* in its zone */
+};
+
+static struct bdev *base_of(const struct bio *bio)
+{
+	return bio_bdev(bio)->bases[0];
+}
+
+static uint64_t word_of(const struct zone_bdev *zb, uint64_t id)
+{
+	return __atomic_load_n(&zone_at(zb, id)->word, __ATOMIC_SEQ_CST);
+}
+
+/* ---- reads ------------------------------------------------------------------------------------
+ */
+
+/* The blocks of zone id that the bio covers, counted from the zone's start. */
+static void part_in_zone(const struct zone_bdev *zb, const struct bio *bio, uint64_t id,
+        uint64_t *from, uint64_t *to)
+{
+	uint64_t start = id << zb->zone_shift, offset = bio_offset(bio);
+
+	*from = max_u64(offset, start) - start;
+	*to = min_u64(offset + bio->num_blocks, start + zb->zone_blocks) - start;
+}
+
+static uint64_t last_zone(const struct zone_bdev *zb, const struct bio *bio)
+{
+	return (bio_offset(bio) + bio->num_blocks - 1) >> zb->zone_shift;
+}
+
+/* What is not written reads as zeroes, whatever the base holds there. */
+static void read_done(struct bio *bio)
+{
+	const struct zone_bdev *zb = bio_bdev(bio)->priv;
+	unsigned shift = bio_bdev(bio)->block_shift;
+	uint64_t id = bio_offset(bio) >> zb->zone_shift, end = last_zone(zb, bio) + 1, from, to;
+
+	for (; bio->status == 0 && id < end && !PLANT(ZONE_RESET_SHOWS_OLD); id++) {
+		part_in_zone(zb, bio, id, &from, &to);
+		from = max_u64(from, word_written(word_of(zb, id)));
+		if (from < to)
+			bio_zero_data(bio,
+			        ((id << zb->zone_shift) + from - bio_offset(bio)) << shift,
+			        (to - from) << shift);
+	}
+	bio_complete(bio, bio->status);
+}
+
+static void read_zones(struct bio *bio)
+{
+	const struct zone_bdev *zb = bio_bdev(bio)->priv;
+	uint64_t id = bio_offset(bio) >> zb->zone_shift, end = last_zone(zb, bio) + 1, from, to;
+	bool written = true;
+
+	for (; id < end; id++) {
+		uint64_t word = word_of(zb, id);
+
+		if (unlikely(word_state(word) == ZONE_OFFLINE)) {
+			bio_complete(bio, -EIO);
+			return;
+		}
+		part_in_zone(zb, bio, id, &from, &to);
+		written &= to <= word_written(word);
+	}
+	bio_forward(bio, base_of(bio), bio_offset(bio), written ? NULL : read_done);
+}
+
+static void report(struct bio *bio)
+{
+	const struct zone_bdev *zb = bio_bdev(bio)->priv;
+	struct bio_zone_report *r = &bio->zone_report;
+	uint64_t id = (bio_offset(bio) + zb->zone_blocks - 1) >> zb->zone_shift;
+	uint64_t end = last_zone(zb, bio) + 1;
+
+	for (r->count = 0; id < end && r->count < r->max; id++) {
+		uint64_t word = word_of(zb, id), start = id << zb->zone_shift;
+		bool full = word_state(word) >= ZONE_FULL;
+
+		r->zones[r->count++] = (struct bio_zone){.start_blocks = start,
+		        .capacity_blocks = zb->zone_capacity,
+		        .write_pointer_blocks =
+		                start + (full ? zb->zone_capacity : word_written(word)),
+		        .state = word_state(word)};
+	}
+	bio_complete(bio, 0);
+}
+
+/* ---- writes -----------------------------------------------------------------------------------
+ */
+
+static void write_ended(struct bio *bio)
+{
+	struct zone_bdev *zb = bio_bdev(bio)->priv;
+
+	zone_write_ended(zb, bio_offset(bio) >> zb->zone_shift,
+	        bio_ctx(bio, struct write_ctx)->from, bio->num_blocks, bio->status != 0);
+}
+
+static void write_done(struct bio *bio)
+{
+	write_ended(bio);
+	bio_complete(bio, bio->status);
+}
+
+static void append_done(struct bio *bio)
+{
+	write_ended(bio);
+	bio_change_op(bio, BIO_ZONE_APPEND);
+	bio->appended_at =
+	        bio_offset(bio) + bio_ctx(bio, struct write_ctx)->from + PLANT(ZONE_APPEND_ONE_OFF);
+	bio_complete(bio, bio->status);
+}
+
+/* False: not now. */
+static bool try_write(struct bio *bio)
+{
+	struct zone_bdev *zb = bio_bdev(bio)->priv;
+	uint64_t id = bio_offset(bio) >> zb->zone_shift, start = id << zb->zone_shift;
+	uint64_t from = bio_offset(bio) - start;
+	bool append = bio->op == BIO_ZONE_APPEND;
+	int status = -EINVAL;
+
+	if (append && from != 0) {
+		bio_complete(bio, -EINVAL);
+		return true;
+	}
+	if (append)
+		from = UINT64_MAX;
+	switch (zone_take_blocks(zb, id, &from, bio->num_blocks, &status)) {
+	case ZONE_WENT:
+		bio_ctx(bio, struct write_ctx)->from = from;
+		if (append)
+			bio_change_op(bio, BIO_WRITE);
+		bio_forward(bio, base_of(bio), start + from, append ? append_done : write_done);
+		return true;
+	case ZONE_FAILED:
+		bio_complete(bio, status);
+		return true;
+	case ZONE_WAITS:
+		break;
+	}
+	return false;
+}
+
+/* ---- management -------------------------------------------------------------------------------
+ */
+
+static bool manage_range(const struct zone_bdev *zb, const struct bio *bio)
+{
+	uint64_t mask = zb->zone_blocks - 1;
+
+	return bio->zone_action < ZONE_ACTIONS &&
+	       ((bio_offset(bio) | bio->num_blocks) & mask) == 0 &&
+	       ((bio->flags & BIO_ZONE_ALL) || bio->num_blocks == zb->zone_blocks);
+}
+
+enum manage_step {
+	MANAGE_FIRST,
+	MANAGE_ON,
+	MANAGE_DRAINS, /* it has made the next zone wait for its writes */
+};
+
+/* Goes on with the zones in order. False: not now. */
+static bool try_manage(struct bio *bio)
+{
+	struct zone_bdev *zb = bio_bdev(bio)->priv;
+	struct zone_manage_ctx *ctx = bio_ctx(bio, struct zone_manage_ctx);
+	enum zone_action action = (enum zone_action)bio->zone_action;
+	bool all = bio->flags & BIO_ZONE_ALL;
+	int status = 0;
+
+	if (bio->frame->step == MANAGE_FIRST && !manage_range(zb, bio)) {
+		bio_complete(bio, -EINVAL);
+		return true;
+	}
+	if (bio->frame->step == MANAGE_FIRST) {
+		ctx->next = bio_offset(bio) >> zb->zone_shift;
+		ctx->end = ctx->next + (bio->num_blocks >> zb->zone_shift);
+		if (all && ctx->end - ctx->next > 1 && PLANT(ZONE_ALL_MISSES_LAST))
+			ctx->end--;
+		bio->frame->step = MANAGE_ON;
+	}
+	for (unsigned n = 0; ctx->next < ctx->end && status == 0; ctx->next++, n++) {
+		bool drains = bio->frame->step == MANAGE_DRAINS;
+		enum zone_verdict verdict = ZONE_WENT;
+
+		if (n == ZONES_PER_TURN) {
+			zone_expect_wake(zb, bdev_loop_state(bio_bdev(bio), bio->loop));
+			zone_wake_all(zb);
+			return false;
+		}
+		if (drains || !all ||
+		        zone_action_applies(action, word_state(word_of(zb, ctx->next))))
+			verdict = zone_manage(zb, ctx->next, action, &drains, &status);
+		bio->frame->step = drains ? MANAGE_DRAINS : MANAGE_ON;
+		if (verdict == ZONE_WAITS)
+			return false;
+		if (verdict == ZONE_WENT)
+			status = 0;
+	}
+	bio_complete(bio, status);
+	return true;
+}
+
+/* ---- the queue of a loop ----------------------------------------------------------------------
+ */
+
+static bool try_request(struct bio *bio)
+{
+	return bio->op == BIO_ZONE_MGMT ? try_manage(bio) : try_write(bio);
+}
+
+/* Goes on with the first one. False: there is none, or it has to wait. */
+static bool step(struct zone_loop *zl)
+{
+	struct loop_task *task = zl->head;
+
+	if (!task)
+		return false;
+	zl->head = task->next;
+	if (!zl->head)
+		zl->tail = &zl->head;
+	if (try_request(container_of(task, struct bio, task)))
+		return true;
+	task->next = zl->head;
+	if (!zl->head)
+		zl->tail = &task->next;
+	zl->head = task;
+	return false;
+}
+
+/* After it has said that it waits it looks once more: what it waits for may just have happened. */
+static void run(struct zone_loop *zl)
+{
+	for (;;) {
+		bool expects_wake = zl->expects_wake;
+
+		while (step(zl))
+			;
+		if (!zl->head || expects_wake)
+			return;
+		zone_expect_wake(zl->bdev->priv, zl);
+	}
+}
+
+static void leave(struct zone_loop *zl)
+{
+	zl->leaving = false;
+	loop_send(loop_get(LOOP_CONTROL), &zl->bye);
+}
+
+static void woken(struct loop_task *task)
+{
+	struct zone_loop *zl = container_of(task, struct zone_loop, wake);
+
+	zl->expects_wake = false;
+	if (zl->leaving)
+		leave(zl);
+	else
+		run(zl);
+}
+
+void zone_submit(struct bio *bio)
+{
+	struct zone_loop *zl;
+
+	switch ((enum bio_op)bio->op) {
+	case BIO_WRITE:
+	case BIO_WRITE_ZEROES:
+	case BIO_ZONE_APPEND:
+	case BIO_ZONE_MGMT:
+		zl = bdev_loop_state(bio_bdev(bio), bio->loop);
+		if (likely(!zl->head) && likely(try_request(bio)))
+			return;
+		bio->task.next = NULL;
+		*zl->tail = &bio->task;
+		zl->tail = &bio->task.next;
+		run(zl);
+		return;
+	case BIO_READ:
+		read_zones(bio);
+		return;
+	case BIO_ZONE_REPORT:
+		report(bio);
+		return;
+	default:
+		bio_forward(bio, base_of(bio), bio_offset(bio), NULL);
+	}
+}
+
+/* ---- life -------------------------------------------------------------------------------------
+ */
+
+void zone_loop_init(struct zone_loop *zl, struct bdev *bdev, unsigned loop_id)
+{
+	zl->bdev = bdev;
+	zl->loop_id = loop_id;
+	zl->tail = &zl->head;
+	zl->wake.run = woken;
+}
+
+static void left(struct loop_task *task)
+{
+	struct zone_loop *zl = container_of(task, struct zone_loop, bye);
+	struct zone_bdev *zb = zl->bdev->priv;
+
+	if (--zb->loops_left == 0)
+		zb->loops_have_left(zl->bdev);
+}
+
+static void asked_to_leave(struct loop_task *task)
+{
+	struct zone_loop *zl = container_of(task, struct zone_loop, bye);
+
+	BELLOWS_ASSERT(!zl->head);
+	task->run = left;
+	if (zl->expects_wake)
+		zl->leaving = true;
+	else
+		leave(zl);
+}
+
+void zone_loops_leave(struct bdev *bdev, void (*fn)(struct bdev *bdev))
+{
+	struct zone_bdev *zb = bdev->priv;
+
+	zone_wake_all(zb);
+	zb->loops_have_left = fn;
+	zb->loops_left = loops_count();
+	for (unsigned i = 0; i < loops_count(); i++) {
+		struct zone_loop *zl = bdev->loops[i].state;
+
+		zl->bye.run = asked_to_leave;
+		loop_send(loop_get(i), &zl->bye);
+	}
+}

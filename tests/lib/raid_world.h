@@ -1,0 +1,387 @@
+/*
+ * raid_world.h: the daemon, its requests, and what blocks may hold, for raid_world_simtest.c.
+ */
+#pragma once
+
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/log.h"
+#include "base/plant.h"
+#include "bdev/bdev.h"
+#include "rpc/rpc.h"
+#include "rpc/server.h"
+#include "sim/sim.h"
+#include "vbdev/raid/raid_ext.h"
+#include "vbdev/raid/raid_superblock.h"
+
+#define BLOCK 512U
+#define BLOCKS 1024U /* 8 regions */
+#define DISK_BYTES (MIB(1) + BLOCKS * BLOCK)
+#define DISKS_MAX 3U
+#define LIVES 5U
+#define STEPS 60U
+#define REQUESTS 6U
+#define REQUEST_BLOCKS 8U
+#define MAYBES 8U
+#define PATIENCE_NS (2000 * NSEC_PER_SEC)
+#define SEEDS 100U
+#define PLANT_SEEDS 400U
+
+struct block {
+	uint32_t durable, current, inflight; /* inflight 0: none */
+	uint32_t maybe[MAYBES];              /* since the last flush */
+	uint32_t maybes;
+	uint32_t acked_at; /* by oracle->clock */
+	bool cut;          /* the power was cut, and nobody has looked since */
+};
+
+/* Survives the daemon. */
+static struct oracle {
+	bool created, whole; /* whole: all members have all data, and nothing is changing that */
+	bool must_start;     /* by itself: nothing is missing */
+	bool orderly;
+	bool absent[DISKS_MAX], saved[DISKS_MAX];
+	unsigned disks;
+	uint32_t last, clock;
+	struct block blocks[BLOCKS];
+	uint8_t images[DISKS_MAX][DISK_BYTES];
+} * oracle;
+
+static struct rng rng; /* of this life, or between lives */
+
+/* ---- the daemon -------------------------------------------------------------------------------
+ */
+
+static bool is_set(void *arg)
+{
+	return *(bool *)arg;
+}
+
+static void wait_for(bool *flag, const char *what)
+{
+	if (!sim_run_until(is_set, flag, PATIENCE_NS))
+		sim_fail("stuck", "%s does not end", what);
+}
+
+static void let_pass(uint64_t ns)
+{
+	bool never = false;
+
+	sim_run_until(is_set, &never, ns);
+}
+
+struct answer {
+	bool done;
+	json_t *reply;
+};
+
+static void called(void *arg, const json_t *reply)
+{
+	struct answer *answer = arg;
+
+	answer->reply = json_deep_copy(reply);
+	answer->done = true;
+}
+
+/* params as for printf. False: it was refused. */
+static bool call(const char *method, const char *params, unsigned i)
+{
+	autofree char *text = params ? xasprintf("{%s%u\"}", params, i) : NULL;
+	struct answer answer = {0};
+	bool ok;
+
+	rpc_call(method, text ? json_loads(text, 0, NULL) : NULL, called, &answer);
+	wait_for(&answer.done, method);
+	ok = json_object_get(answer.reply, "result") != NULL;
+	json_decref(answer.reply);
+	return ok;
+}
+
+#define OF_RAID "\"raid_bdev\": \"R\", \"base_bdev\": \"d"
+#define NAMED "\"name\": \"d"
+
+struct state {
+	bool online, busy; /* rebuilding or making equal */
+	bool resyncing;
+	unsigned complete;
+	bool in[DISKS_MAX], target[DISKS_MAX];
+};
+
+static struct state look(void)
+{
+	struct answer answer = {0};
+	struct state s = {0};
+	const json_t *raid, *slot;
+	size_t i;
+
+	rpc_call("bdev_raid_get_bdevs", json_pack("{s:s}", "category", "all"), called, &answer);
+	wait_for(&answer.done, "the list");
+	raid = json_array_get(json_object_get(answer.reply, "result"), 0);
+	s.online = raid && strcmp(json_string_value(json_object_get(raid, "state")), "online") == 0;
+	s.resyncing = json_object_get(raid, "resync_regions_left");
+	s.busy = s.resyncing || json_object_get(raid, "process");
+	json_array_foreach (json_object_get(raid, "base_bdevs_list"), i, slot) {
+		const char *name = json_string_value(json_object_get(slot, "name"));
+
+		if (!name || !json_is_true(json_object_get(slot, "is_configured")))
+			continue;
+		s.in[name[1] - '0'] = true;
+		s.target[name[1] - '0'] = json_object_get(slot, "rebuilding");
+		s.complete += !json_object_get(slot, "rebuilding");
+	}
+	json_decref(answer.reply);
+	return s;
+}
+
+static void started(void *arg, const struct err *err)
+{
+	if (err && err->code)
+		sim_fail("start", "%s", err->text);
+	*(bool *)arg = true;
+}
+
+static void begin(void)
+{
+	struct rpc_options options = {0};
+	struct err err = ERR_NONE;
+	struct answer answer = {0};
+	bool done = false;
+
+	log_set_print_level(getenv("VERBOSE") ? LOG_NOTICE : LOG_ERROR);
+	if (loops_start(&(struct loop_config){.data_loops = 2}, &err) != 0)
+		sim_fail("start", "%s", err.text);
+	bdev_start();
+	rpc_start(&options, started, &done);
+	wait_for(&done, "the start");
+	rpc_call("bdev_raid_set_options",
+	        json_pack("{s:i, s:s, s:i}", "process_window_size_kb", 32, "degraded_start_wait",
+	                "never", "process_max_bandwidth_mb_sec", rng_one_in(&rng, 3) ? 1 : 0),
+	        called, &answer);
+	wait_for(&answer.done, "the options");
+	json_decref(answer.reply);
+}
+
+static void plug(unsigned i)
+{
+	autofree char *params =
+	        xasprintf("\"filename\": \"/sim/d%u\", \"block_size\": 512, \"uuid\": "
+	                  "\"00000000-0000-4000-8000-00000000000%u\", \"name\": \"d",
+	                i, i);
+
+	bool was_there = !oracle->absent[i];
+
+	oracle->absent[i] = false;
+	if (!call("bdev_aio_create", params, i)) {
+		if (was_there)
+			sim_fail("refused", "d%u can't be plugged in", i);
+		oracle->absent[i] = true; /* it is still going */
+		return;
+	}
+	call("bdev_wait_for_examine", NULL, 0);
+}
+
+/* ---- requests ---- */
+
+static struct request {
+	struct bio bio;
+	struct iovec iov;
+	unsigned block, count;
+	uint32_t value, clock;
+	bool busy;
+	uint8_t buf[REQUEST_BLOCKS * BLOCK];
+} requests[REQUESTS];
+static struct bdev_handle *handle;
+
+static void resized(
+        struct bdev_handle *h, uint64_t old_blocks, uint64_t new_blocks, struct bdev_tell *tell)
+{
+	(void)h;
+	(void)old_blocks;
+	(void)new_blocks;
+	bdev_told(tell, BDEV_NOBODY, 0);
+}
+
+static void removed(struct bdev_handle *h)
+{
+	(void)h;
+	sim_fail("removed", "the array is removed though a member has all data");
+}
+
+static const struct bdev_holder_ops ops = {.kind = "test", .resized = resized, .removed = removed};
+
+static uint32_t value_at(const struct request *r, unsigned i)
+{
+	uint32_t words[2], end[2];
+
+	memcpy(words, r->buf + (size_t)i * BLOCK, sizeof(words));
+	memcpy(end, r->buf + (size_t)(i + 1) * BLOCK - sizeof(end), sizeof(end));
+	if (memcmp(words, end, sizeof(words)) != 0 || (words[0] != 0 && words[1] != r->block + i))
+		sim_fail("wrong data", "block %u holds %u of block %u ... %u of block %u",
+		        r->block + i, words[0], words[1], end[0], end[1]);
+	return words[0];
+}
+
+static bool learning; /* what the last life has left */
+
+/* A crash leaves one of several values, which a block then must keep. */
+static void learn(struct block *b, unsigned block, uint32_t value)
+{
+	bool legal = value == b->current || (b->inflight && value == b->inflight);
+
+	for (unsigned k = 0; k < b->maybes && b->cut; k++)
+		legal |= value == b->maybe[k];
+	legal |= b->cut && value == b->durable;
+	if (!legal)
+		sim_fail("data lost", "block %u holds %u; %u was acknowledged, %u flushed", block,
+		        value, b->current, b->durable);
+	b->current = value;
+	b->inflight = 0;
+	if (b->cut) {
+		b->durable = value;
+		b->maybes = 0;
+	}
+	b->cut = false;
+}
+
+static void judge_read(const struct request *r)
+{
+	for (unsigned i = 0; i < r->count; i++) {
+		struct block *b = &oracle->blocks[r->block + i];
+		uint32_t value = value_at(r, i);
+
+		if (learning)
+			learn(b, r->block + i, value);
+		else if (value != b->current)
+			sim_fail("wrong data", "block %u holds %u, it must hold %u", r->block + i,
+			        value, b->current);
+	}
+}
+
+static void judge_write(const struct request *r)
+{
+	for (unsigned i = 0; i < r->count; i++) {
+		struct block *b = &oracle->blocks[r->block + i];
+
+		b->current = r->value;
+		b->inflight = 0;
+		b->acked_at = ++oracle->clock;
+		if (r->bio.flags & BIO_FUA) {
+			b->durable = r->value;
+			b->maybes = 0;
+		}
+	}
+}
+
+static void judge_flush(const struct request *r)
+{
+	for (unsigned i = 0; i < BLOCKS; i++) {
+		struct block *b = &oracle->blocks[i];
+
+		if (b->acked_at > r->clock || b->inflight)
+			continue;
+		b->durable = b->current;
+		b->maybes = 0;
+	}
+}
+
+static void ended(struct bio *bio)
+{
+	struct request *r = bio->arg;
+
+	if (bio->status != 0)
+		sim_fail("failed", "%s of %u blocks at %u: %d", bio_op_name(bio->op), r->count,
+		        r->block, bio->status);
+	if (bio->op == BIO_READ)
+		judge_read(r);
+	else if (bio->op == BIO_WRITE)
+		judge_write(r);
+	else
+		judge_flush(r);
+	r->busy = false;
+}
+
+static void submit(void *arg)
+{
+	struct request *r = arg;
+
+	bio_submit(handle, &r->bio, r->block);
+}
+
+static bool overlaps(unsigned block, unsigned count)
+{
+	for (unsigned i = 0; i < REQUESTS; i++) {
+		const struct request *r = &requests[i];
+
+		if (r->busy && r->bio.op != BIO_FLUSH && block < r->block + r->count &&
+		        r->block < block + count)
+			return true;
+	}
+	return false;
+}
+
+static struct request *start(enum bio_op op, unsigned block, unsigned count, bool fua)
+{
+	struct request *r = requests;
+
+	while (r < requests + REQUESTS && r->busy)
+		r++;
+	if (r == requests + REQUESTS || (op != BIO_FLUSH && overlaps(block, count)))
+		return NULL;
+	r->block = block;
+	r->count = count;
+	r->clock = oracle->clock;
+	r->iov = (struct iovec){r->buf, (size_t)count * BLOCK};
+	bio_init(&r->bio, op, &r->iov, op != BIO_FLUSH, count, ended, r);
+	if (op == BIO_WRITE) {
+		r->value = ++oracle->last;
+		r->bio.flags |= fua ? BIO_FUA : 0;
+		for (unsigned i = 0; i < count; i++) {
+			struct block *b = &oracle->blocks[block + i];
+			uint32_t words[2] = {r->value, block + i};
+
+			if (b->maybes == MAYBES)
+				return NULL;
+			b->maybe[b->maybes++] = b->inflight = r->value;
+			for (size_t at = 0; at < BLOCK; at += sizeof(words))
+				memcpy(r->buf + (size_t)i * BLOCK + at, words, sizeof(words));
+		}
+	}
+	r->busy = true;
+	sim_on_loop((unsigned)rng_below(&rng, 3), submit, r);
+	return r;
+}
+
+static bool all_idle(void *arg)
+{
+	(void)arg;
+	for (unsigned i = 0; i < REQUESTS; i++) {
+		if (requests[i].busy)
+			return false;
+	}
+	return true;
+}
+
+static void drain(void)
+{
+	if (!sim_run_until(all_idle, NULL, PATIENCE_NS))
+		sim_fail("stuck", "a request does not end");
+}
+
+static void check_all(void)
+{
+	for (unsigned block = 0; block < BLOCKS; block += REQUEST_BLOCKS) {
+		while (!start(BIO_READ, block, REQUEST_BLOCKS, false))
+			drain();
+	}
+	drain();
+}
