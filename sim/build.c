@@ -141,6 +141,17 @@ static bool exists(const struct run_node *node)
 	return !sought || bdev_find(node->name);
 }
 
+/* Layers that wait for a base that returns come by themselves, and can't be created. What is found
+ * may be there as soon as its base is. */
+static enum node_state state_unmade(const struct run_node *node)
+{
+	const struct sim_module *m = sim_module_find(node->module);
+
+	if (build.missing || run->misplaced)
+		return NODE_UP;
+	return m->found_if || (m->claims & SIM_FOUND) ? NODE_DELETING : NODE_FREE;
+}
+
 static void built(void *arg, bool ok)
 {
 	struct run_node *node = arg;
@@ -154,9 +165,8 @@ static void built(void *arg, bool ok)
 	        !(stack_is_found(node) && !bdev_find(node->bases[0])))
 		sim_fail("not recreated", "%s '%s' can't be created again after a restart",
 		        node->module, node->name);
-	/* Layers that wait for a base that returns come by themselves, and can't be created. */
 	if (!ok)
-		node->state = build.missing || run->misplaced ? NODE_UP : NODE_FREE;
+		node->state = state_unmade(node);
 	build_next();
 }
 

@@ -88,7 +88,8 @@ static void released(void *arg)
 		return;
 	}
 	/* Its metadata goes where data was, also when it does not come to be after all. */
-	if (model_find(c->name) && (sim_module_find(c->node->module)->claims & SIM_LABELLED))
+	if (model_find(c->name) &&
+	        (sim_module_find(c->node->module)->claims & (SIM_LABELLED | SIM_FOUND)))
 		model_find(c->name)->covered = true;
 	stack_create_node(c->node, created, c);
 }

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -18,7 +19,7 @@
 #include "sim/script.h"
 
 #define LIVES_MAX 200
-#define WALL_SECONDS_MAX 60 /* of one life: beyond, it spins without the simulator's knowing */
+#define CPU_SECONDS_MAX 60 /* of one life: beyond, it spins without the simulator's knowing */
 
 struct run *run;
 static int stderr_of_life = -1;
@@ -129,7 +130,7 @@ _Noreturn static void live(void)
 	log_set_print_level(sim->tracing ? LOG_NOTICE : LOG_ERROR);
 	if (!sim->tracing)
 		dup2(stderr_of_life, STDERR_FILENO);
-	alarm(WALL_SECONDS_MAX);
+	setitimer(ITIMER_PROF, &(struct itimerval){.it_value.tv_sec = CPU_SECONDS_MAX}, NULL);
 	life_run();
 }
 
@@ -150,7 +151,7 @@ static void name_abort(int signum)
 {
 	const char *at = strstr(sim->failure, "assert");
 
-	if (signum == SIGALRM)
+	if (signum == SIGPROF)
 		str_copy(sim->failure_kind, sizeof(sim->failure_kind), "spins");
 	else if (signum == SIGABRT)
 		snprintf(sim->failure_kind, sizeof(sim->failure_kind), "abort: %.50s",
