@@ -79,7 +79,8 @@ struct gpt_disk {
 	char name[BDEV_NAME_MAX];
 	struct bdev *parts[GPT_ENTRIES_MAX]; /* by number - 1; NULL: not there */
 	unsigned num_parts;
-	unsigned working; /* who holds it */
+	unsigned working;  /* who holds it */
+	unsigned deleting; /* calls that take its table away: nothing new is shown */
 	bool reading;
 	bool judged;           /* it has problems that outlive its partitions */
 	struct list now, next; /* who waits for the table to be read: this time, and once more */

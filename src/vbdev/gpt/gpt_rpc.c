@@ -51,7 +51,8 @@ struct call {
 	uint64_t backup_lba, disk_blocks;
 	unsigned extended, removing;
 	bool extend_last;
-	bool unused;     /* nobody may use the disk */
+	bool unused; /* nobody may use the disk */
+	bool deletes;
 	gpt_job_fn read; /* what to do with the table */
 	struct err err;
 };
@@ -67,6 +68,8 @@ static struct call *new_call(struct rpc_request *request, const struct bdev *bde
 
 static void end_call(struct call *call, const struct err *err, json_t *result)
 {
+	if (call->deletes)
+		call->disk->deleting--;
 	if (call->disk)
 		gpt_disk_release(call->disk);
 	if (err && err->code)
@@ -386,6 +389,27 @@ static void part_removed(void *arg, const struct err *err)
 	}
 }
 
+/* What an earlier look at the table was showing is there. */
+static void remove_parts(void *arg, const struct err *err)
+{
+	struct call *call = arg;
+
+	if (err && err->code) {
+		struct err copy = *err;
+
+		end_call(call, &copy, NULL);
+		return;
+	}
+	call->removing = 1;
+	for (unsigned i = 0; i < GPT_ENTRIES_MAX; i++) {
+		if (!call->disk->parts[i])
+			continue;
+		call->removing++;
+		bdev_remove(call->disk->parts[i], (struct bdev_done){part_removed, call});
+	}
+	part_removed(call, NULL);
+}
+
 static void delete_handler(struct rpc_request *request, void *params)
 {
 	const struct table_params *p = params;
@@ -402,15 +426,13 @@ static void delete_handler(struct rpc_request *request, void *params)
 	}
 	call = new_call(request, bdev);
 	call->disk = disk;
+	call->deletes = true;
 	gpt_disk_hold(disk);
-	call->removing = 1;
-	for (unsigned i = 0; i < GPT_ENTRIES_MAX; i++) {
-		if (!disk->parts[i])
-			continue;
-		call->removing++;
-		bdev_remove(disk->parts[i], (struct bdev_done){part_removed, call});
-	}
-	part_removed(call, NULL);
+	disk->deleting++;
+	if (disk->reading)
+		gpt_disk_read(bdev, (struct bdev_done){remove_parts, call});
+	else
+		remove_parts(call, NULL);
 }
 
 /* ---- options ----------------------------------------------------------------------------------
