@@ -208,6 +208,18 @@ static int check_all(const struct simlabel *d, uint64_t num_blocks, struct err *
 
 static void read_next(struct simlabel *d);
 
+static void kept(void *arg, const struct err *err)
+{
+	struct simlabel *d = arg;
+
+	if (err && err->code) {
+		end(d, err);
+		return;
+	}
+	d->at++;
+	read_next(d);
+}
+
 static void read_done(void *arg, const struct err *failed)
 {
 	struct simlabel *d = arg;
@@ -230,8 +242,17 @@ static void read_done(void *arg, const struct err *failed)
 	d->slots[d->at] = label == &d->labels[1];
 	if (label && d->at == 0)
 		d->size_wanted = label->num_blocks;
-	d->at++;
-	read_next(d);
+	if (!label || d->params.format) {
+		kept(d, NULL);
+		return;
+	}
+	/* A daemon that was killed may have left it in a cache only, and the next label is written
+	 * over the one before it. */
+	const struct bdev *base = d->bdev->bases[d->at];
+	uint64_t blocks = simlabel_slot_blocks(base->geometry.block_bytes);
+
+	bdev_write_meta(d->bdev->bases[d->at], d->slots[d->at] * blocks, blocks, label,
+	        (struct bdev_done){kept, d});
 }
 
 static void read_next(struct simlabel *d)

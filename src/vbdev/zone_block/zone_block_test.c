@@ -458,7 +458,10 @@ static void test_resets_meet_writes(void **state)
 		for (unsigned i = 0; i < IOS; i++) {
 			int status = disk_wait(&ios[i]);
 
-			assert_true(status == 0 || status == -ENOSPC || status == -EOVERFLOW);
+			/* -ETOOMANYREFS: all that are open are being reset. */
+			if (status != 0 && status != -ENOSPC && status != -EOVERFLOW &&
+			        status != -ETOOMANYREFS)
+				fail_msg("request %u ends with %d", i, status);
 		}
 	}
 	disk_close(disk);
