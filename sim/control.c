@@ -90,7 +90,7 @@ static bool stays(const struct bdev *bdev)
 {
 	const struct top *top = io_top_of(bdev);
 
-	return !run->faulty || (top && !top->removed && !top->closing);
+	return (!run->faulty && !life_is_stopping()) || (top && !top->removed && !top->closing);
 }
 
 static void hold(struct ctl *c)
@@ -120,13 +120,25 @@ static bool refused(struct ctl *c, const struct err *err)
 	return true;
 }
 
+/* One that no client of ours has open goes when the daemon is told to stop, whoever waits. */
+static bool is_gone(const struct ctl *c)
+{
+	const struct bdev *bdev = NULL;
+
+	while (!c->top && (bdev = bdev_next(bdev)))
+		if (bdev == c->bdev)
+			return false;
+	return !c->top;
+}
+
 static void quiesce_end(struct ctl *c)
 {
-	struct top *top = io_top_of(c->bdev);
+	struct top *top = is_gone(c) ? NULL : io_top_of(c->bdev);
 
 	if (top && --c->watch[0] == 0)
 		top->quiesced_at = 0;
-	bdev_unquiesce(c->bdev);
+	if (!is_gone(c))
+		bdev_unquiesce(c->bdev);
 	let_go(c);
 }
 
@@ -153,11 +165,12 @@ static void start_quiesce(struct ctl *c)
 
 static void range_end(struct ctl *c)
 {
-	struct top *top = io_top_of(c->bdev);
+	struct top *top = is_gone(c) ? NULL : io_top_of(c->bdev);
 
 	if (top && c->watch[0])
 		top->locked_blocks = 0;
-	bdev_range_unlock(c->bdev, &c->range);
+	if (!is_gone(c))
+		bdev_range_unlock(c->bdev, &c->range);
 	let_go(c);
 }
 

@@ -229,7 +229,8 @@ static void parse_one(int opt)
  * workload draws the same; the unit test that came with the repair is what holds it for good. */
 static const uint64_t regressions[] = {32, 7389, 3266952352, 4112250064, 1854234694, 4310376788,
         1000118, 1000140, 2002041, 2005802, 3004299, 1888853237, 1888850596, 5001913, 6002862,
-        6003588, 7000844, 8000123, 8000127, 8000912, 9001375, 931};
+        6003588, 7000844, 8000123, 8000127, 8000912, 9001375, 931, 50276, 30000539, 30001772,
+        2078398465, 4654417980};
 
 static int suite(void)
 {
