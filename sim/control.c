@@ -5,6 +5,7 @@
  */
 #include "sim/nbd.h"
 
+#include "bdev/control.h"
 #include "rpc/rpc.h"
 
 #include <errno.h>
@@ -126,10 +127,9 @@ bool ctl_refused(struct ctl *c, const struct err *err)
 
 bool ctl_is_gone(const struct ctl *c)
 {
-	const struct bdev *bdev = NULL;
-
-	while (!c->top && (bdev = bdev_next(bdev)))
-		if (bdev == c->bdev)
+	/* One that is going is not visible, but whoever has quiesced it must still end that. */
+	for (const struct list *l = bdevs.all.next; !c->top && l != &bdevs.all; l = l->next)
+		if (container_of(l, struct bdev, link) == c->bdev)
 			return false;
 	return !c->top;
 }
@@ -246,7 +246,7 @@ static void start_qos(struct ctl *c)
 void ctl_lift_limits(struct ctl *c)
 {
 	c->limits = (struct bdev_qos_limits){0};
-	if (ctl_is_gone(c))
+	if (ctl_is_gone(c) || c->bdev->state != BDEV_ONLINE)
 		let_go(c);
 	else
 		bdev_set_qos(c->bdev, &c->limits, (struct bdev_done){stats_done, c});
