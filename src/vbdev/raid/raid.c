@@ -76,12 +76,13 @@ const struct raid_level *raid_level_by_name(const char *name)
 struct raid *raid_new(const char *name, const struct raid_level *level, unsigned num_slots)
 {
 	struct raid *raid = xcalloc(1, sizeof(*raid));
+	unsigned places = level->grows ? level->members_max : num_slots;
 
 	str_copy(raid->name, sizeof(raid->name), name);
 	raid->level = level;
 	raid->num_slots = num_slots;
-	raid->slots = xcalloc(num_slots, sizeof(*raid->slots));
-	for (unsigned i = 0; i < num_slots; i++) {
+	raid->slots = xcalloc(places, sizeof(*raid->slots));
+	for (unsigned i = 0; i < places; i++) {
 		raid->slots[i].raid = raid;
 		list_init(&raid->slots[i].leaving);
 	}

@@ -295,12 +295,16 @@ static void take_newer(struct raid *raid, const struct raid_sb *sb)
 	for (unsigned i = 0; i < raid->num_slots; i++) {
 		const struct raid_slot *slot = &raid->slots[i];
 
+		/* Of a slot that it does not have it says that nobody is there. */
 		if (slot->use == SLOT_IN && (uuid_compare(sb->slots[i].uuid, slot->uuid) != 0 ||
 		                                    sb->slots[i].state != RAID_SB_CONFIGURED)) {
 			log_warning("raid", "'%s': member '%s' is stale", raid->name, slot->name);
 			raid_member_release(raid, i, false);
 		}
 	}
+	for (unsigned i = sb->num_slots; i < raid->num_slots; i++)
+		raid_member_release(raid, i, false);
+	raid->num_slots = sb->num_slots;
 	adopt(raid, sb);
 	/* It may count some that called themselves stale. */
 	offer_again(raid);
@@ -323,12 +327,21 @@ static bool has_diverged(const struct raid *raid, const struct raid_sb *sb, unsi
 	return false;
 }
 
+static bool same_places(const struct raid *raid, const struct raid_sb *sb)
+{
+	const struct raid_level *level = raid->level;
+
+	return sb->num_slots == raid->num_slots ||
+	       (level->grows && sb->num_slots >= level->members_min &&
+	               sb->num_slots <= level->members_max);
+}
+
 static int check_same_array(const struct raid *raid, const struct raid_sb *sb, struct err *err)
 {
 	if (!raid->sb_valid)
 		return err_set(
 		        err, -EINVAL, "array '%s' is being made with the same UUID", raid->name);
-	if (sb->num_slots != raid->num_slots || sb->level != raid->sb.level ||
+	if (!same_places(raid, sb) || sb->level != raid->sb.level ||
 	        sb->block_bytes != raid->sb.block_bytes ||
 	        sb->strip_blocks != raid->sb.strip_blocks)
 		return err_set(err, -EINVAL,
