@@ -12,6 +12,7 @@
 #include "vbdev/raid/raid_bitmap.h"
 #include "vbdev/raid/raid_check.h"
 #include "vbdev/raid/raid_spare.h"
+#include "vbdev/raid/raid_tell.h"
 
 struct list raids = LIST_INIT(raids);
 
@@ -458,6 +459,8 @@ static void bitmap_closed(void *arg, const struct err *err)
 			raid_set_state(raid, RAID_STOPPING);
 		raid_set_state(
 		        raid, raid->state == RAID_STARTING ? RAID_CONFIGURING : RAID_OFFLINE);
+		if (raid->state == RAID_OFFLINE)
+			raid_tell_failed(raid);
 		raid->lost = false;
 		ended(ending, NULL);
 		return;

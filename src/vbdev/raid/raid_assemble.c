@@ -7,6 +7,7 @@
  * are not put together by anybody but the user.
  */
 #include "vbdev/raid/raid_spare.h"
+#include "vbdev/raid/raid_tell.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -131,6 +132,10 @@ static void start_done(void *arg, struct bdev *bdev, const struct err *err)
 
 		raid_problem(raid, "degraded", text,
 		        "bring it back, or give it another with bdev_raid_add_base_bdev");
+		for (unsigned i = 0; i < raid->num_slots; i++) {
+			if (raid->slots[i].use == SLOT_FREE)
+				raid_tell_degraded(raid, i, "not there at the start");
+		}
 	}
 	answer_start(raid, NULL);
 	offer_again(raid);
