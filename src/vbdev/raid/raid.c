@@ -291,19 +291,10 @@ static json_t *save(const struct bdev *bdev)
 
 static json_t *save_module(void)
 {
-	json_t *calls = json_array(), *options;
+	json_t *calls = json_array();
 	struct raid *raid;
 
-	options = json_pack("{s:I, s:I}", "process_window_size_kb",
-	        (json_int_t)raid_options.window_kb, "process_max_bandwidth_mb_sec",
-	        (json_int_t)raid_options.bandwidth_mb);
-	if (raid_options.wait_s == RAID_WAIT_NEVER)
-		json_object_set_new(options, "degraded_start_wait", json_string("never"));
-	else if (raid_options.wait_s != RAID_WAIT_DEFAULT_S)
-		json_object_set_new(options, "degraded_start_wait",
-		        json_integer((json_int_t)raid_options.wait_s));
-	json_array_append_new(calls,
-	        json_pack("{s:s, s:o}", "method", "bdev_raid_set_options", "params", options));
+	raid_options_save(calls);
 	list_for_each (raid, &raids, link) {
 		bool asked_for = raid->state == RAID_CONFIGURING || raid->state == RAID_STARTING ||
 		                 raid->state == RAID_OFFLINE;
@@ -521,7 +512,7 @@ static void stop(void)
 	list_for_each_safe (raid, next, &raids, link)
 		raid_delete(raid, false, (struct bdev_done){.fn = NULL});
 	raid_spares_stop();
-	raid_options = (struct raid_options)RAID_OPTIONS_DEFAULT;
+	raid_options_stop();
 }
 
 struct bdev_module raid_module = {
