@@ -508,6 +508,12 @@ static void test_resize(void **state)
 	assert_int_equal(bdev_blocks_of("C"), 3 * BLOCKS);
 	expect_all("C", 0, 2 * BLOCKS, 5);
 
+	struct err err = ERR_NONE;
+
+	/* With less than a strip of a member it could not be made again. */
+	assert_int_not_equal(disk_resize("m3", 7, &err), 0);
+	assert_non_null(strstr(err.text, "one strip"));
+	assert_int_equal(bdev_blocks_of("C"), 3 * BLOCKS);
 	/* Made again from what was saved before, it lies where it lay. */
 	inproc_ok("bdev_raid_delete", "{'name': 'C'}");
 	json_array_foreach (calls, i, call) {
