@@ -129,6 +129,8 @@ struct bdev_module {
 	/* Methods beside the generated ones; one with a generated one's name takes its place. */
 	const struct rpc_method *methods;
 	bool no_generated_methods; /* no bdev_<name>_create and _delete are made up */
+	int decode_error; /* how those answer to parameters that they can't understand: a code of
+	                     rpc/rpc.h. 0: RPC_INTERNAL_ERROR, as most do */
 
 	/* Required with more than one base and for a backend; else the geometry of the base. Pure:
 	 * reads priv and in, writes out, which arrives as a copy of the first present base (or

@@ -369,6 +369,7 @@ struct bdev_module crypto_module = {
         .params = crypto_param_table,
         .loop_state_bytes = sizeof(struct crypto_loop),
         .methods = crypto_methods,
+        .decode_error = RPC_INVALID_PARAMS,
         .geometry = crypto_geometry,
         .submit = crypto_submit,
         .online = crypto_online,
