@@ -61,6 +61,8 @@ static const char help[] =
         "  -T, --bdev NAMES      which bdevs; may be given several times or with commas\n"
         "                        (default: the top of --stack, else all that are not claimed)\n"
         "  -f, --go-on           go on after errors\n"
+        "      --no-latency      do not look at the clock for each request that is timed,\n"
+        "                        for exact figures of CPU time\n"
         "      --spin-us N       how long an idle loop polls before it sleeps (20)\n"
         "      --output json     figures as JSON\n"
         "  -h, --help\n"
@@ -370,6 +372,7 @@ static void add_bdevs(char *names)
 enum long_option {
 	OPT_SPIN_US = 256,
 	OPT_OUTPUT,
+	OPT_NO_LATENCY,
 };
 
 static const struct option long_options[] = {
@@ -385,6 +388,7 @@ static const struct option long_options[] = {
         {"stack", required_argument, NULL, 'S'},
         {"bdev", required_argument, NULL, 'T'},
         {"go-on", no_argument, NULL, 'f'},
+        {"no-latency", no_argument, NULL, OPT_NO_LATENCY},
         {"spin-us", required_argument, NULL, OPT_SPIN_US},
         {"output", required_argument, NULL, OPT_OUTPUT},
         {"help", no_argument, NULL, 'h'},
@@ -441,6 +445,9 @@ static void set_option(int letter, char *value)
 		break;
 	case 'f':
 		options.go_on = true;
+		break;
+	case OPT_NO_LATENCY:
+		options.no_latency = true;
 		break;
 	case OPT_SPIN_US:
 		options.spin_us = (uint32_t)number(value, "--spin-us", 0, 1000000);

@@ -36,7 +36,7 @@ struct options {
 	const char *bdevs[BDEVS_MAX]; /* none: all that may be written */
 	unsigned num_bdevs;
 	uint32_t spin_us;
-	bool json, go_on;
+	bool json, go_on, no_latency;
 };
 extern struct options options;
 

@@ -354,7 +354,7 @@ int job_make(struct job *job, struct target *target, unsigned loop_id, struct er
 	job->random = 0x9e3779b97f4a7c15ULL * (loop_id + 1);
 	job->read_below =
 	        options.read_percent >= 100 ? UINT64_MAX : UINT64_MAX / 100 * options.read_percent;
-	job->sample_every = job->until_sample = 1;
+	job->sample_every = job->until_sample = options.no_latency ? UINT32_MAX : 1;
 	job->busy = (unsigned)options.depth;
 	if (options.io_bytes % target->block_bytes != 0)
 		return err_set(err, -EINVAL,

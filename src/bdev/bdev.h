@@ -9,8 +9,7 @@
  *    geometry; only the core calls it, also for "what if". A module that leaves it out is the same
  * as its base, so no module can forget a resize.
  *  - A bdev that is online has per-loop state on every loop, the control loop included. Data loops
- * never take a lock; what crosses loops is a message or one published word (release store, acquire
- * load).
+ *    never take a lock; what crosses loops is a message or one word (release store, acquire load).
  *  - No layer is ever larger than what backs it: growth is published bases first, shrinkage parents
  *    first.
  *  - Nothing is freed while a bio is in flight in it. Removal marks, tells the holders, waits,
@@ -129,6 +128,7 @@ struct bdev_module {
 	/* Methods beside the generated ones; one with a generated one's name takes its place. */
 	const struct rpc_method *methods;
 	bool no_generated_methods; /* no bdev_<name>_create and _delete are made up */
+	int decode_error; /* their code for parameters they can't decode; 0: RPC_INTERNAL_ERROR */
 
 	/* Required with more than one base and for a backend; else the geometry of the base. Pure:
 	 * reads priv and in, writes out, which arrives as a copy of the first present base (or

@@ -100,6 +100,26 @@ static inline void pop(struct bio_frame *frame, const struct outcome *outcome)
 		popped_gated(outcome->bio, bl, outcome->latency_ns);
 }
 
+void bio_told(struct loop_task *task)
+{
+	BELLOWS_ASSERT(!task);
+}
+
+void bio_goes_up(struct loop_task *task)
+{
+	BELLOWS_ASSERT(!task);
+}
+
+/* What its done has made of the bio, whose memory is still there: nothing is completed in place. */
+static inline bool goes_up(struct bio *bio)
+{
+	if (bio->task.run == bio_goes_up)
+		return true;
+	if (bio->task.run == bio_told)
+		bio->task.run = NULL; /* it is too late to say so */
+	return false;
+}
+
 /*
  * From the given frame up, takes off what does not want to know, and tells the first that does; the
  * owner at last. with_own: the frame's layer has completed the bio, so its frame goes first.
@@ -113,8 +133,11 @@ static inline void climb(struct bio *bio, bool with_own)
 		if (!with_own && frame->done) {
 			bio->frame = frame;
 			BIO_CHECK_SET(bio, BIO_HELD);
+			bio->task.run = bio_told;
 			frame->done(bio);
-			return;
+			if (!goes_up(bio))
+				return;
+			outcome = outcome_of(bio);
 		}
 		with_own = false;
 		pop(frame, &outcome);

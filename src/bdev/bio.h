@@ -264,6 +264,9 @@ static inline void bio_forward(
 
 /* The layer that holds the bio is done with it. status is 0 or -errno. */
 static inline void bio_complete(struct bio *bio, int status);
+/* The same, as the last act of the layer's done, which the core has just called: the bio goes on
+ * upward as soon as that returns, in place of waiting in the loop's queue once more. */
+static inline void bio_complete_up(struct bio *bio, int status);
 
 /*
  * Splitting, for 1:N layers:
@@ -338,6 +341,11 @@ void *bio_bounce(struct bio *bio, size_t bytes, bio_fn again) must_check;
  */
 static inline void bio_replace_data(struct bio *bio, void *memory);
 static inline void bio_restore_data(struct bio *bio);
+/* bio_forward after bio_replace_data with the frame's buffer. Where the layers below have completed
+ * the bio before this returns (null, malloc) the buffer is given back at once, and serves the next
+ * request while it is in the cache: done, which calls bio_restore_data as ever, may not use it. */
+static inline void bio_forward_bounced(
+        struct bio *bio, struct bdev *base, uint64_t offset_blocks, bio_fn done);
 
 /* Asks another operation of the layers below, e.g. a write for an append; the layer's done asks the
  * old one back. Flags stay. */

@@ -14,6 +14,12 @@ void bio_enter_slow(struct bio *bio, struct bdev *bdev, uint64_t offset_blocks);
 /* A queued completion runs from here: accounts the layer and climbs to the next that wants to know.
  */
 void bio_advance(struct loop_task *task);
+/* What task.run is while a layer's done runs, and when it has said that the bio goes on upward.
+ * Never called. */
+void bio_told(struct loop_task *task);
+void bio_goes_up(struct loop_task *task);
+/* Gives the buffer of a frame back before it pops, and the data view that it has replaced. */
+void bio_drop_bounce(struct bio *bio, struct bio_frame *frame);
 
 /* Who has the bio, for check builds. */
 enum bio_check {
@@ -97,6 +103,16 @@ static inline void bio_complete(struct bio *bio, int status)
 	loop_defer(bio->loop, &bio->task);
 }
 
+static inline void bio_complete_up(struct bio *bio, int status)
+{
+	BELLOWS_CHECKED(status <= 0);
+	BELLOWS_CHECKED(bio->check == BIO_HELD && !(bio->frame->flags & FRAME_SPLIT));
+	BELLOWS_CHECKED(bio->task.run == bio_told);
+	BIO_CHECK_SET(bio, BIO_COMPLETED);
+	bio->status = status;
+	bio->task.run = bio_goes_up;
+}
+
 static inline void bio_change_op(struct bio *bio, enum bio_op op)
 {
 	bio->need ^= BIO_CAP(bio->op) ^ BIO_CAP(op);
@@ -134,12 +150,33 @@ static inline void bio_replace_data(struct bio *bio, void *memory)
 	bio->iov_skip_bytes = 0;
 }
 
-static inline void bio_restore_data(struct bio *bio)
+static inline void bio_restore_data_of(struct bio *bio, const struct bio_frame *frame)
 {
-	const struct bio_replaced *r = bio_ctx(bio, struct bio_replaced);
+	const struct bio_replaced *r = (const void *)frame->ctx;
 
 	bio->iov = r->iov;
 	bio->iovcnt = r->iovcnt;
 	bio->iov_skip_bytes = r->iov_skip_bytes;
 	bio->flat.iov_base = r->memory;
+}
+
+static inline void bio_restore_data(struct bio *bio)
+{
+	bio_restore_data_of(bio, bio->frame);
+}
+
+static inline void bio_forward_bounced(
+        struct bio *bio, struct bdev *base, uint64_t offset_blocks, bio_fn done)
+{
+	struct bio_frame *own = bio->frame, *frame = own + 1;
+
+	bio->task.run = NULL;
+	bio_forward(bio, base, offset_blocks, done);
+	if (bio->task.run != bio_advance)
+		return;
+	/* A layer in between that wants to know might try again. */
+	while (frame < bio->frame && !frame->done)
+		frame++;
+	if (frame >= bio->frame)
+		bio_drop_bounce(bio, own);
 }

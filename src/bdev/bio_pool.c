@@ -270,6 +270,14 @@ void *bio_bounce_from(struct bio_pool *pool, struct bio *bio, size_t bytes, bio_
 	return buffer;
 }
 
+void bio_drop_bounce(struct bio *bio, struct bio_frame *frame)
+{
+	bio_restore_data_of(bio, frame);
+	bio_bounce_free(bio, frame);
+	frame->flags &= (uint8_t)~FRAME_BOUNCE;
+	frame->loop_part = bio_bdev_loop(bio, frame->bdev);
+}
+
 void bio_bounce_free(struct bio *bio, struct bio_frame *frame)
 {
 	struct bio_pool *pool = &pools[frame->bounce_rank][frame->bounce_user][bio->loop->id];

@@ -186,6 +186,7 @@ static struct generated *generate(const struct bdev_module *module)
 	        .result_help = "name of the bdev",
 	        .params = g->params,
 	        .params_bytes = sizeof(struct create_params) + g->own_bytes,
+	        .decode_error = module->decode_error,
 	        .handler = create_handler,
 	        .arg = g,
 	};
@@ -262,6 +263,7 @@ const struct rpc_method *rpc_generate_delete(const struct bdev_module *module)
 	        .result_help = "true",
 	        .params = delete_table,
 	        .params_bytes = sizeof(struct delete_params),
+	        .decode_error = module->decode_error,
 	        .handler = delete_handler,
 	        .arg = (void *)(uintptr_t)module,
 	};

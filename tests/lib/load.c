@@ -266,6 +266,11 @@ void load_run(struct load *load, uint64_t requests)
 		nanosleep(&pause, NULL);
 }
 
+uint64_t load_requests(const struct load *load)
+{
+	return __atomic_load_n(&load->requests, __ATOMIC_RELAXED);
+}
+
 struct load_result load_stop(struct load *load)
 {
 	const struct timespec pause = {.tv_nsec = 200000};

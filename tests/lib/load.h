@@ -30,5 +30,7 @@ struct load;
 struct load *load_start(struct disk *disk, const struct load_config *config);
 /* Waits for so many further requests, or until no slot goes on. */
 void load_run(struct load *load, uint64_t requests);
+/* How many have ended so far. */
+uint64_t load_requests(const struct load *load);
 /* Ends when what is in flight has ended. */
 struct load_result load_stop(struct load *load);

@@ -282,6 +282,13 @@ void stack_tear_down(const struct stack *stack)
 		unlink(path);
 	}
 	for (unsigned i = 0; i < stack->num_nodes; i++) {
+		const struct stack_node *node = &stack->nodes[i];
+
+		if (node->layer && node->layer->rule == part_rule) /* it waits for its base */
+			json_decref(inproc_call("bdev_split_delete", "{'base_bdev': '%s'}",
+			        stack->nodes[node->below[0]].name));
+	}
+	for (unsigned i = 0; i < stack->num_nodes; i++) {
 		if (bdev_blocks_of(stack->nodes[i].name))
 			fail_msg("'%s' is left of %s", stack->nodes[i].name, stack->label);
 	}

@@ -18,7 +18,13 @@ struct crypto {
 struct crypto_loop {
 	struct crypto_unit unit;
 	uint8_t *scratch;
-	bool zero_is_zero; /* zeroes on the base were never written, and read as such */
+	uint32_t max_blocks; /* of a request; one that is longer is cut */
+	bool zero_is_zero;   /* zeroes on the base were never written, and read as such */
+};
+
+/* Of a request that is cut. The first two words are the core's. */
+struct parts_ctx {
+	uint64_t core[2], at; /* blocks that have been given to parts */
 };
 
 /* ---- the data view -----------------------------------------------------------------------------
@@ -170,13 +176,48 @@ static void read_done(struct bio *bio)
 {
 	const struct crypto_loop *cl = bdev_loop_state(bio_bdev(bio), bio->loop);
 
-	bio_complete(bio, bio->status ? bio->status : decrypt_bio(bio, cl));
+	bio_complete_up(bio, bio->status ? bio->status : decrypt_bio(bio, cl));
 }
 
 static void write_done(struct bio *bio)
 {
 	bio_restore_data(bio);
-	bio_complete(bio, bio->status);
+	bio_complete_up(bio, bio->status);
+}
+
+/* ---- long requests ---- */
+
+#define PARTS_IN_FLIGHT 8
+
+static void submit_parts(struct bio *bio);
+
+static void parts_done(struct bio *bio)
+{
+	if (bio->status != 0 || bio_ctx(bio, struct parts_ctx)->at == bio->num_blocks)
+		bio_complete(bio, bio->status);
+	else
+		submit_parts(bio);
+}
+
+/* A few at a time, so that one request neither holds all buffers nor keeps the loop for long. */
+static void submit_parts(struct bio *bio)
+{
+	const struct crypto_loop *cl = bdev_loop_state(bio_bdev(bio), bio->loop);
+	uint64_t at = bio_ctx(bio, struct parts_ctx)->at, n;
+
+	if (!bio_split_begin_own(bio, PARTS_IN_FLIGHT, submit_parts))
+		return;
+	for (unsigned i = 0; i < PARTS_IN_FLIGHT && at < bio->num_blocks; i++, at += n) {
+		n = min_u64(cl->max_blocks, bio->num_blocks - at);
+		bio_split_add_own(bio, bio_offset(bio) + at, n, at << bio_bdev(bio)->block_shift);
+	}
+	bio_ctx(bio, struct parts_ctx)->at = at;
+	bio_split_end(bio, parts_done);
+}
+
+static bool is_long(const struct bio *bio, const struct crypto_loop *cl)
+{
+	return bio->num_blocks > cl->max_blocks && (bio->op == BIO_READ || bio->op == BIO_WRITE);
 }
 
 static void crypto_submit(struct bio *bio)
@@ -186,6 +227,11 @@ static void crypto_submit(struct bio *bio)
 	void *buffer;
 	int rc;
 
+	if (unlikely(is_long(bio, cl))) {
+		bio_ctx(bio, struct parts_ctx)->at = 0;
+		submit_parts(bio);
+		return;
+	}
 	switch ((enum bio_op)bio->op) {
 	case BIO_READ:
 		bio_forward(bio, bdev->bases[0], bio_offset(bio), read_done);
@@ -200,7 +246,7 @@ static void crypto_submit(struct bio *bio)
 			return;
 		}
 		bio_replace_data(bio, buffer);
-		bio_forward(bio, bdev->bases[0], bio_offset(bio), write_done);
+		bio_forward_bounced(bio, bdev->bases[0], bio_offset(bio), write_done);
 		return;
 	default:
 		bio_forward(bio, bdev->bases[0], bio_offset(bio), NULL);
@@ -218,17 +264,22 @@ static int crypto_geometry(const struct bdev *bdev, const struct bdev_geometry_i
 	const struct crypto *crypto = bdev->priv;
 	uint32_t caps = BIO_CAP(BIO_READ) | BIO_CAP(BIO_WRITE) | BIO_CAP(BIO_FLUSH) |
 	                BIO_CAP(BIO_RESET) | BIO_CAP_FUA;
-	uint32_t max, boundary = out->optimal_io_boundary_blocks;
 
 	if (in->bases[0].block_bytes == 0)
 		return err_set(err, -ENODEV, "its base is gone");
-	max = (uint32_t)(BIO_BOUNCE_MAX_BYTES / out->block_bytes);
 	if (crypto->params.unmap)
 		caps |= BIO_CAP(BIO_UNMAP) | BIO_CAP(BIO_BLOCK_STATUS);
 	out->caps &= caps;
-	/* What is cut should not be cut across stripes. */
-	out->max_transfer_blocks = boundary && boundary <= max ? max - max % boundary : max;
 	return 0;
+}
+
+/* As much as a buffer holds; and what is cut should not be cut across stripes. */
+static uint32_t max_blocks(const struct bdev_geometry *g)
+{
+	uint32_t max = (uint32_t)(BIO_BOUNCE_MAX_BYTES / g->block_bytes);
+	uint32_t boundary = g->optimal_io_boundary_blocks;
+
+	return boundary && boundary <= max ? max - max % boundary : max;
 }
 
 static void crypto_online(struct bdev *bdev, struct bdev_done done)
@@ -251,6 +302,7 @@ static void crypto_online(struct bdev *bdev, struct bdev_done done)
 		        .tweak = key->cipher == CRYPTO_AES_CBC ? TWEAK_CBC : key->tweak,
 		        .block_shift = bdev->block_shift};
 		cl->scratch = crypto->scratch + i * block;
+		cl->max_blocks = max_blocks(&bdev->geometry);
 		cl->zero_is_zero = crypto->params.unmap;
 	}
 	if (!key->source)
@@ -317,6 +369,7 @@ struct bdev_module crypto_module = {
         .params = crypto_param_table,
         .loop_state_bytes = sizeof(struct crypto_loop),
         .methods = crypto_methods,
+        .decode_error = RPC_INVALID_PARAMS,
         .geometry = crypto_geometry,
         .submit = crypto_submit,
         .online = crypto_online,

@@ -332,6 +332,32 @@ static void test_where_the_bytes_are(void **state)
 	assert_int_equal(found.secret + found.open, 0);
 }
 
+/* There is nothing but the processor. */
+static void test_what_accelerates(void **state)
+{
+	json_t *assigned, *modules, *first, *operations;
+	const char *name;
+	size_t i;
+
+	(void)state;
+	inproc_error(-32602, "no parameters", "accel_get_opc_assignments", "{}");
+	inproc_error(-32602, "no parameters", "accel_get_module_info", "{}");
+	assigned = inproc_result("accel_get_opc_assignments", NULL);
+	modules = inproc_result("accel_get_module_info", NULL);
+	first = json_array_get(modules, 0);
+	operations = json_object_get(first, "supported ops");
+	assert_int_equal(json_array_size(modules), 1);
+	assert_string_equal(json_string_value(json_object_get(first, "module")), "software");
+	assert_int_equal(json_array_size(operations), json_object_size(assigned));
+	for (i = 0; i < json_array_size(operations); i++) {
+		name = json_string_value(json_array_get(operations, i));
+		assert_string_equal(json_string_value(json_object_get(assigned, name)), "software");
+	}
+	assert_non_null(json_object_get(assigned, "encrypt"));
+	json_decref(assigned);
+	json_decref(modules);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -340,6 +366,7 @@ int main(void)
 	        cmocka_unit_test_setup_teardown(test_older_form, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_saved, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_where_the_bytes_are, setup, teardown),
+	        cmocka_unit_test_setup_teardown(test_what_accelerates, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -361,38 +361,57 @@ static void test_torn_unmap(void **state)
 /* ---- resize ------------------------------------------------------------------------------------
  */
 
-/* The first half lies still, the second is read and written all the while. */
-static void test_resize_leaves_ciphertext(void **state)
-{
-	const uint64_t blocks = 8192, still = blocks / 2;
-	static const unsigned quarters[] = {6, 8, 5, 4};
-	uint8_t *plain = xcalloc(blocks, 512), *before, *after;
+/*
+ * Blocks lie still at both ends of what stays, and between them all is read and written, also while
+ * the resizes are under way: they go on until requests have ended during one of each kind.
+ */
+#define RESIZED_BLOCKS 8192ULL
+#define LIVE_FROM (RESIZED_BLOCKS / 4)
+#define LIVE_TO (RESIZED_BLOCKS / 2)
+#define STILL_TO (RESIZED_BLOCKS * 3 / 4)
 
-	(void)state;
-	make("AES_XTS", 512, blocks, false);
+static void expect_still(const uint8_t *before, const uint8_t *after)
+{
+	for (uint64_t b = 0; b < STILL_TO; b++) {
+		if (b == LIVE_FROM)
+			b = LIVE_TO;
+		if (memcmp(before + b * 512, after + b * 512, 512) != 0)
+			fail_msg("block %llu has changed", (unsigned long long)b);
+	}
+}
+
+static void resize_leaves_ciphertext(const char *cipher)
+{
+	static const unsigned quarters[] = {6, 8, 5, 4, 3, 4, 3, 7};
+	uint8_t *plain = xcalloc(RESIZED_BLOCKS, 512), *before, *after;
+
+	make(cipher, 512, RESIZED_BLOCKS, false);
 	struct disk *disk = disk_open("c", true);
 
-	fill_pattern(plain, still * 512, 9);
-	assert_int_equal(disk_write(disk, 0, still, plain), 0);
-	before = raw_copy(still);
-	const struct load_config config = {
-	        .data_loops = 2, .depth = 8, .first_block = still, .num_blocks = still, .seed = 1};
+	fill_pattern(plain, STILL_TO * 512, 9);
+	assert_int_equal(disk_write(disk, 0, STILL_TO, plain), 0);
+	before = raw_copy(STILL_TO);
+	const struct load_config config = {.data_loops = 2,
+	        .depth = 8,
+	        .first_block = LIVE_FROM,
+	        .num_blocks = LIVE_TO - LIVE_FROM,
+	        .seed = 1};
 	struct load *load = load_start(disk, &config);
+	uint64_t now = RESIZED_BLOCKS, during[2] = {0};
 
-	for (unsigned i = 0; i < ARRAY_SIZE(quarters); i++) {
-		uint64_t size = blocks * quarters[i] / 4;
+	for (unsigned i = 0; i < ARRAY_SIZE(quarters) || !during[0] || !during[1]; i++) {
+		uint64_t size = RESIZED_BLOCKS * quarters[i % ARRAY_SIZE(quarters)] / 4, before_it;
 
-		load_run(load, 300);
+		load_run(load, 100);
+		before_it = load_requests(load);
 		assert_int_equal(disk_resize("m", size, NULL), 0);
+		during[size > now] += load_requests(load) - before_it;
+		now = size;
 		assert_int_equal(bdev_blocks_of("c"), size);
 		assert_int_equal(disk_blocks(disk), size);
 		assert_int_equal(disk->told, i + 1);
-		load_run(load, 300);
-		after = raw_copy(still);
-		for (uint64_t b = 0; b < still; b++) {
-			if (memcmp(before + b * 512, after + b * 512, 512) != 0)
-				fail_msg("block %llu has changed", (unsigned long long)b);
-		}
+		after = raw_copy(STILL_TO);
+		expect_still(before, after);
 		free(after);
 	}
 	struct load_result result = load_stop(load);
@@ -400,14 +419,26 @@ static void test_resize_leaves_ciphertext(void **state)
 	assert_int_equal(result.mismatches, 0);
 	assert_int_equal(result.errors, 0);
 	/* Every block, whenever it was written, is what it must be for its number. */
-	assert_int_equal(disk_read(disk, 0, blocks, plain), 0);
-	encrypt(true, 512, 0, blocks, plain);
-	after = raw_copy(blocks);
-	assert_memory_equal(plain, after, blocks * 512);
+	assert_int_equal(disk_read(disk, 0, STILL_TO, plain), 0);
+	encrypt(cipher[4] == 'X', 512, 0, STILL_TO, plain);
+	after = raw_copy(STILL_TO);
+	assert_memory_equal(plain, after, STILL_TO * 512);
 	disk_close(disk);
 	free(before);
 	free(after);
 	free(plain);
+}
+
+static void test_resize_leaves_ciphertext_xts(void **state)
+{
+	(void)state;
+	resize_leaves_ciphertext("AES_XTS");
+}
+
+static void test_resize_leaves_ciphertext_cbc(void **state)
+{
+	(void)state;
+	resize_leaves_ciphertext("AES_CBC");
 }
 
 /* More than the buffers of a loop hold, each cut by the core. */
@@ -456,7 +487,8 @@ int main(void)
 	        cmocka_unit_test_setup_teardown(test_zeroes, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_unmap_by_option, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_torn_unmap, setup, teardown),
-	        cmocka_unit_test_setup_teardown(test_resize_leaves_ciphertext, setup, teardown),
+	        cmocka_unit_test_setup_teardown(test_resize_leaves_ciphertext_xts, setup, teardown),
+	        cmocka_unit_test_setup_teardown(test_resize_leaves_ciphertext_cbc, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_large_requests_at_once, setup, teardown),
 	};
 

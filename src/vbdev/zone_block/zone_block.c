@@ -8,7 +8,7 @@
 #include <stdio.h>
 
 #include "base/plant.h"
-#include "rpc/param.h"
+#include "rpc/rpc.h"
 
 #define LIMIT_MAX 65536
 
@@ -241,6 +241,7 @@ static struct bdev_module zone_block_module = {
         .base_param = "base_bdev",
         .priv_bytes = sizeof(struct zone_bdev),
         .params = zone_block_param_table,
+        .decode_error = RPC_INVALID_PARAMS,
         .loop_state_bytes = sizeof(struct zone_loop),
         .geometry = zone_block_geometry,
         .submit = zone_submit,
