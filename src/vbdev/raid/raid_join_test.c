@@ -1,0 +1,165 @@
+/*
+ * What goes wrong when a member is given to an array must leave no trace: a refused one, and two at
+ * once for one place.
+ */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "rpc/rpc.h"
+#include "tests/lib/disk.h"
+#include "tests/lib/inproc.h"
+
+#define BLOCKS 4096ULL
+#define RESERVED 2048ULL
+
+static void make_disk(const char *name, uint64_t blocks)
+{
+	inproc_ok("bdev_malloc_create", "{'name': '%s', 'num_blocks': %llu, 'block_size': 512}",
+	        name, (unsigned long long)blocks);
+}
+
+static int setup(void **state)
+{
+	(void)state;
+	inproc_start(2);
+	make_disk("m0", BLOCKS);
+	make_disk("m1", BLOCKS);
+	inproc_ok("bdev_error_create", "{'base_name': 'm1'}");
+	inproc_ok("bdev_raid_create", "{'name': 'R', 'raid_level': 'raid1', 'superblock': true, "
+	                              "'base_bdevs': ['m0', 'EE_m1']}");
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	inproc_stop();
+	return 0;
+}
+
+static void fill(uint64_t seed)
+{
+	struct disk *disk = disk_open("R", true);
+	uint8_t buf[8192];
+
+	fill_pattern(buf, sizeof(buf), seed);
+	assert_int_equal(disk_write(disk, 0, sizeof(buf) / 512, buf), 0);
+	disk_close(disk);
+}
+
+/* On the disk itself. */
+static void expect_on(const char *name, uint64_t seed)
+{
+	struct disk *disk = disk_open(name, false);
+	uint8_t buf[8192], wanted[8192];
+
+	fill_pattern(wanted, sizeof(wanted), seed);
+	assert_int_equal(disk_read(disk, RESERVED, sizeof(buf) / 512, buf), 0);
+	assert_memory_equal(buf, wanted, sizeof(buf));
+	disk_close(disk);
+}
+
+/* Every member is there, has all data, and has it behind the superblock. */
+static bool is_whole(void)
+{
+	json_t *list = inproc_result("bdev_raid_get_bdevs", "{'category': 'online'}");
+	const json_t *raid = json_array_get(list, 0), *slot;
+	bool whole = raid && !json_object_get(raid, "process");
+	size_t i;
+
+	json_array_foreach (json_object_get(raid, "base_bdevs_list"), i, slot) {
+		if (!json_is_true(json_object_get(slot, "is_configured")))
+			whole = false;
+		else
+			assert_int_equal(
+			        json_integer_value(json_object_get(slot, "data_offset")), RESERVED);
+	}
+	json_decref(list);
+	return whole;
+}
+
+static void wait_until_whole(void)
+{
+	for (unsigned i = 0; i < 20000 && !is_whole(); i++)
+		usleep(1000);
+	assert_true(is_whole());
+}
+
+static void test_refused_one_leaves_no_trace(void **state)
+{
+	(void)state;
+	fill(1);
+	bdev_lose("EE_m1");
+	make_disk("tiny", RESERVED + 100);
+	inproc_error(-22, "too small", "bdev_raid_add_base_bdev",
+	        "{'raid_bdev': 'R', 'base_bdev': 'tiny'}");
+	fill(2);
+	/* It comes back by itself, to where its data was. */
+	inproc_ok("bdev_error_create", "{'base_name': 'm1'}");
+	wait_until_whole();
+	expect_on("m0", 2);
+	expect_on("m1", 2);
+}
+
+/* ---- two at once ---- */
+
+static struct {
+	unsigned answered, accepted;
+} both;
+
+static void called(void *arg, const json_t *reply)
+{
+	(void)arg;
+	if (json_object_get(reply, "result"))
+		__atomic_fetch_add(&both.accepted, 1, __ATOMIC_SEQ_CST);
+	__atomic_fetch_add(&both.answered, 1, __ATOMIC_SEQ_CST);
+}
+
+static void add_both(void *arg)
+{
+	(void)arg;
+	for (unsigned i = 2; i < 4; i++) {
+		autofree char *name = xasprintf("m%u", i);
+
+		rpc_call("bdev_raid_add_base_bdev",
+		        json_pack("{s:s, s:s}", "raid_bdev", "R", "base_bdev", name), called, NULL);
+	}
+}
+
+static void test_two_at_once(void **state)
+{
+	(void)state;
+	make_disk("m2", BLOCKS);
+	make_disk("m3", RESERVED + 100);
+	for (unsigned round = 0; round < 8; round++) {
+		bool first = round == 0;
+
+		memset(&both, 0, sizeof(both));
+		fill(round);
+		inproc_ok("bdev_raid_remove_base_bdev", "{'name': '%s'}", first ? "EE_m1" : "m2");
+		/* A good one and one that is too small, in either order. */
+		inproc_run(add_both, NULL);
+		while (__atomic_load_n(&both.answered, __ATOMIC_SEQ_CST) < 2)
+			usleep(1000);
+		assert_int_equal(both.accepted, 1);
+		wait_until_whole();
+		expect_on("m0", round);
+		expect_on("m2", round);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	        cmocka_unit_test_setup_teardown(test_refused_one_leaves_no_trace, setup, teardown),
+	        cmocka_unit_test_setup_teardown(test_two_at_once, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
