@@ -144,7 +144,7 @@ int batch_run(const struct batch *batch, const struct run_given *given)
 	board->deadline_ns = from + batch->seconds * NSEC_PER_SEC;
 	fflush(stdout);
 	for (unsigned i = 0; i < batch->jobs; i++) {
-		if (batch->jobs > 1 && fork() != 0)
+		if (batch->jobs > 1 && runner_fork() != 0)
 			continue;
 		if (batch->jobs > 1 || i == 0) {
 			runner_create();

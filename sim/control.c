@@ -5,6 +5,7 @@
  */
 #include "sim/nbd.h"
 
+#include "bdev/control.h"
 #include "rpc/rpc.h"
 
 #include <errno.h>
@@ -85,32 +86,36 @@ static struct bdev *draw_bdev(struct rng *rng, bool (*fits)(const struct bdev *)
 	return n ? fit[rng_below(rng, n)] : NULL;
 }
 
-/* Nothing but a handle keeps a bdev there when its disk may go. */
-static bool stays(const struct bdev *bdev)
+bool ctl_stays(const struct bdev *bdev)
 {
 	const struct top *top = io_top_of(bdev);
 
 	return (!run->faulty && !life_is_stopping()) || (top && !top->removed && !top->closing);
 }
 
-static void hold(struct ctl *c)
+void ctl_hold(struct ctl *c)
 {
 	c->top = io_top_of(c->bdev);
 	if (c->top)
 		c->top->holds++;
 }
 
+void ctl_release(struct ctl *c)
+{
+	if (!c->top)
+		return;
+	c->top->holds--;
+	top_try_close(c->top);
+	c->top = NULL;
+}
+
 static void let_go(struct ctl *c)
 {
-	if (c->top) {
-		c->top->holds--;
-		top_try_close(c->top);
-	}
+	ctl_release(c);
 	ctl_end(c);
 }
 
-/* Whether it was refused, as it may be when the disk has gone. */
-static bool refused(struct ctl *c, const struct err *err)
+bool ctl_refused(struct ctl *c, const struct err *err)
 {
 	if (!err || !err->code)
 		return false;
@@ -120,24 +125,22 @@ static bool refused(struct ctl *c, const struct err *err)
 	return true;
 }
 
-/* One that no client of ours has open goes when the daemon is told to stop, whoever waits. */
-static bool is_gone(const struct ctl *c)
+bool ctl_is_gone(const struct ctl *c)
 {
-	const struct bdev *bdev = NULL;
-
-	while (!c->top && (bdev = bdev_next(bdev)))
-		if (bdev == c->bdev)
+	/* One that is going is not visible, but whoever has quiesced it must still end that. */
+	for (const struct list *l = bdevs.all.next; !c->top && l != &bdevs.all; l = l->next)
+		if (container_of(l, struct bdev, link) == c->bdev)
 			return false;
 	return !c->top;
 }
 
 static void quiesce_end(struct ctl *c)
 {
-	struct top *top = is_gone(c) ? NULL : io_top_of(c->bdev);
+	struct top *top = ctl_is_gone(c) ? NULL : io_top_of(c->bdev);
 
 	if (top && --c->watch[0] == 0)
 		top->quiesced_at = 0;
-	if (!is_gone(c))
+	if (!ctl_is_gone(c))
 		bdev_unquiesce(c->bdev);
 	let_go(c);
 }
@@ -147,7 +150,7 @@ static void quiesced(void *arg, const struct err *err)
 	struct ctl *c = arg;
 	struct top *top = io_top_of(c->bdev);
 
-	if (refused(c, err))
+	if (ctl_refused(c, err))
 		return;
 	c->watch[0] = 0;
 	if (top && !top->quiesced_at) {
@@ -159,17 +162,17 @@ static void quiesced(void *arg, const struct err *err)
 
 static void start_quiesce(struct ctl *c)
 {
-	hold(c);
+	ctl_hold(c);
 	bdev_quiesce(c->bdev, (struct bdev_done){quiesced, c});
 }
 
 static void range_end(struct ctl *c)
 {
-	struct top *top = is_gone(c) ? NULL : io_top_of(c->bdev);
+	struct top *top = ctl_is_gone(c) ? NULL : io_top_of(c->bdev);
 
 	if (top && c->watch[0])
 		top->locked_blocks = 0;
-	if (!is_gone(c))
+	if (!ctl_is_gone(c))
 		bdev_range_unlock(c->bdev, &c->range);
 	let_go(c);
 }
@@ -179,7 +182,7 @@ static void range_locked(void *arg, const struct err *err)
 	struct ctl *c = arg;
 	struct top *top = io_top_of(c->bdev);
 
-	if (refused(c, err))
+	if (ctl_refused(c, err))
 		return;
 	c->watch[0] = 0;
 	if (top && !top->locked_blocks) {
@@ -198,7 +201,7 @@ static void start_range(struct ctl *c)
 	c->range.offset_blocks = rng_below(&c->rng, size);
 	c->range.num_blocks = rng_range(&c->rng, 1, min_u64(64, size - c->range.offset_blocks));
 	list_init(&c->range.link);
-	hold(c);
+	ctl_hold(c);
 	bdev_range_lock(c->bdev, &c->range);
 }
 
@@ -209,13 +212,13 @@ static void stats_done(void *arg, const struct err *err)
 {
 	struct ctl *c = arg;
 
-	if (!refused(c, err))
+	if (!ctl_refused(c, err))
 		let_go(c);
 }
 
 static void start_stats(struct ctl *c)
 {
-	hold(c);
+	ctl_hold(c);
 	if (rng_one_in(&c->rng, 3))
 		bdev_reset_stats(c->bdev, BDEV_RESET_ALL, (struct bdev_done){stats_done, c});
 	else
@@ -236,8 +239,17 @@ static void start_qos(struct ctl *c)
 			        : rng_one_in(&c->rng, 2) ? 1000
 			                                 : 50000);
 	}
-	hold(c);
+	ctl_hold(c);
 	bdev_set_qos(c->bdev, &c->limits, (struct bdev_done){stats_done, c});
+}
+
+void ctl_lift_limits(struct ctl *c)
+{
+	c->limits = (struct bdev_qos_limits){0};
+	if (ctl_is_gone(c) || c->bdev->state != BDEV_ONLINE)
+		let_go(c);
+	else
+		bdev_set_qos(c->bdev, &c->limits, (struct bdev_done){stats_done, c});
 }
 
 static void start_policy(struct ctl *c)
@@ -435,15 +447,15 @@ static const struct {
         [CTL_RESIZE] = {28, true, ctl_start_resize, ctl_resizable, true},
         [CTL_PLAN] = {8, true, ctl_start_plan, ctl_resizable, true},
         [CTL_OUTSIDE] = {6, true, ctl_start_outside, ctl_has_file, true},
-        [CTL_QUIESCE] = {14, false, start_quiesce, stays, true},
-        [CTL_RANGE] = {14, false, start_range, stays, true},
+        [CTL_QUIESCE] = {14, false, start_quiesce, ctl_stays, true},
+        [CTL_RANGE] = {14, false, start_range, ctl_stays, true},
         [CTL_CREATE] = {8, true, ctl_start_create, NULL, true},
         [CTL_DELETE] = {6, true, ctl_start_delete, has_base, true},
         [CTL_POLICY] = {4, true, start_policy, has_base, true},
         [CTL_OWN] = {10, true, start_operation, has_operation, true},
         [CTL_SAVE] = {8, true, start_save, NULL, false},
-        [CTL_STATS] = {6, false, start_stats, stays, true},
-        [CTL_QOS] = {10, false, start_qos, stays, true},
+        [CTL_STATS] = {6, false, start_stats, ctl_stays, true},
+        [CTL_QOS] = {10, false, start_qos, ctl_stays, true},
         [CTL_FAULT] = {6, false, start_fault, NULL, false},
         [CTL_REPLUG] = {6, true, start_replug, NULL, false},
         [CTL_RESTART] = {3, true, start_restart, NULL, false},

@@ -77,6 +77,19 @@ void ctl_end(struct ctl *c);
 /* Calls fn after so long. */
 void ctl_after(struct ctl *c, uint64_t ns, void (*fn)(struct ctl *c));
 
+/* Whether a handle keeps it there, or nothing takes it away: its disk may go, and so may one that
+ * no client of ours has open when the daemon is told to stop. */
+bool ctl_stays(const struct bdev *bdev);
+/* Keeps c->bdev's handle, if a client of ours has one. */
+void ctl_hold(struct ctl *c);
+void ctl_release(struct ctl *c);
+/* It was, whoever waits. */
+bool ctl_is_gone(const struct ctl *c);
+/* Whether the call was refused, as it may be when the disk has gone; then the operation is over. */
+bool ctl_refused(struct ctl *c, const struct err *err);
+/* Ends an operation that has c->bdev held, without limits. */
+void ctl_lift_limits(struct ctl *c);
+
 bool ctl_resizable(const struct bdev *bdev);
 bool ctl_has_file(const struct bdev *bdev);
 void ctl_start_resize(struct ctl *c);

@@ -193,25 +193,61 @@ static void deleted(void *arg, bool ok)
 		        c->node->name);
 	if (!ok && stays(c)) {
 		c->node->state = NODE_UP;
-		ctl_end(c);
+		c->bdev = bdev_find(c->name);
+		ctl_hold(c);
+		ctl_lift_limits(c);
 		return;
 	}
 	run->tally.deletes++;
 	after_delete(c);
 }
 
-void ctl_start_delete(struct ctl *c)
+/* NULL, or what of the bdev's node can be deleted. */
+static struct run_node *deletable(const struct bdev *bdev)
 {
-	c->node = stack_node_of(c->bdev);
-	if (!c->node || bdev_is_claimed(c->bdev) || c->node->state != NODE_UP) {
-		ctl_end(c);
-		return;
-	}
+	struct run_node *node = stack_node_of(bdev);
+
+	if (!node || bdev->state != BDEV_ONLINE || bdev_is_claimed(bdev) || node->state != NODE_UP)
+		return NULL;
 	/* Another bdev of the same node may be in use: only nodes whose bdevs all are tops. */
 	for (struct bdev *b = bdev_next(NULL); b; b = bdev_next(b))
-		if (b->num_bases && stack_node_of(b) == c->node && bdev_is_claimed(b)) {
-			ctl_end(c);
-			return;
-		}
+		if (b->num_bases && stack_node_of(b) == node && bdev_is_claimed(b))
+			return NULL;
+	return node;
+}
+
+static void delete_limited(struct ctl *c)
+{
+	bool gone = ctl_is_gone(c);
+
+	c->node = gone ? NULL : deletable(c->bdev);
+	if (!c->node) {
+		ctl_lift_limits(c);
+		return;
+	}
+	ctl_release(c);
 	stack_delete_node(c->node, deleted, c);
+}
+
+static void limited(void *arg, const struct err *err)
+{
+	struct ctl *c = arg;
+
+	if (!ctl_refused(c, err))
+		ctl_after(c, rng_below(&c->rng, 20) * NSEC_PER_MSEC, delete_limited);
+}
+
+void ctl_start_delete(struct ctl *c)
+{
+	c->node = deletable(c->bdev);
+	if (!c->node) {
+		ctl_end(c);
+	} else if (ctl_stays(c->bdev) && rng_one_in(&c->rng, 3)) {
+		/* With requests that would wait for their rate longer than anybody may. */
+		ctl_hold(c);
+		c->limits.per_sec[QOS_RW_IOS] = 1;
+		bdev_set_qos(c->bdev, &c->limits, (struct bdev_done){limited, c});
+	} else {
+		stack_delete_node(c->node, deleted, c);
+	}
 }

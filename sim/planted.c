@@ -77,7 +77,7 @@ int planted_run(uint64_t seeds, const char *only, unsigned jobs)
 #endif
 	/* Each worker takes every jobs-th defect. */
 	for (unsigned j = 0; j < jobs; j++) {
-		if (jobs > 1 && fork() != 0)
+		if (jobs > 1 && runner_fork() != 0)
 			continue;
 		runner_create();
 		for (size_t d = j; d < DEFECTS; d += jobs) {

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -160,6 +161,18 @@ static void name_abort(int signum)
 		snprintf(sim->failure_kind, sizeof(sim->failure_kind), "signal %d", signum);
 }
 
+pid_t runner_fork(void)
+{
+	pid_t parent = getpid(), pid = fork();
+
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (getppid() != parent)
+			_exit(2); /* it ended before it was asked about */
+	}
+	return pid;
+}
+
 static bool one_life(void)
 {
 	int status;
@@ -168,7 +181,7 @@ static bool one_life(void)
 	fflush(stdout);
 	if (ftruncate(stderr_of_life, 0) || lseek(stderr_of_life, 0, SEEK_SET))
 		return false;
-	pid = fork();
+	pid = runner_fork();
 	if (pid < 0) {
 		fprintf(stderr, "bellows-sim: fork: %s\n", strerror(errno));
 		exit(2);

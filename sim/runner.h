@@ -3,6 +3,8 @@
  */
 #pragma once
 
+#include <sys/types.h>
+
 #include "sim/run.h"
 
 /* Before everything else, once per process. */
@@ -10,6 +12,9 @@ void runner_create(void);
 void runner_reset(uint64_t seed, const struct run_given *given);
 /* False: it has failed, sim->failure says how. */
 bool runner_go(void);
+
+/* A child that ends when its parent does, however that ends. */
+pid_t runner_fork(void);
 
 /* Runs seeds and prints the first failure, shrunk, with the command that replays it. */
 struct batch {

@@ -12,6 +12,7 @@
 #include "vbdev/raid/raid_bitmap.h"
 #include "vbdev/raid/raid_check.h"
 #include "vbdev/raid/raid_spare.h"
+#include "vbdev/raid/raid_tell.h"
 
 struct list raids = LIST_INIT(raids);
 
@@ -76,12 +77,13 @@ const struct raid_level *raid_level_by_name(const char *name)
 struct raid *raid_new(const char *name, const struct raid_level *level, unsigned num_slots)
 {
 	struct raid *raid = xcalloc(1, sizeof(*raid));
+	unsigned places = level->grows ? level->members_max : num_slots;
 
 	str_copy(raid->name, sizeof(raid->name), name);
 	raid->level = level;
 	raid->num_slots = num_slots;
-	raid->slots = xcalloc(num_slots, sizeof(*raid->slots));
-	for (unsigned i = 0; i < num_slots; i++) {
+	raid->slots = xcalloc(places, sizeof(*raid->slots));
+	for (unsigned i = 0; i < places; i++) {
 		raid->slots[i].raid = raid;
 		list_init(&raid->slots[i].leaving);
 	}
@@ -448,6 +450,8 @@ static void bitmap_closed(void *arg, const struct err *err)
 			raid_set_state(raid, RAID_STOPPING);
 		raid_set_state(
 		        raid, raid->state == RAID_STARTING ? RAID_CONFIGURING : RAID_OFFLINE);
+		if (raid->state == RAID_OFFLINE)
+			raid_tell_failed(raid);
 		raid->lost = false;
 		ended(ending, NULL);
 		return;

@@ -90,6 +90,7 @@ struct raid_level {
 	bool redundant;  /* lives on without a member */
 	unsigned parity; /* redundant: so many members' worth is parity; 0: all have all data */
 	bool bitmap;     /* remembers what may differ, raid_bitmap.h */
+	bool grows;      /* may get more members than it was made with, up to members_max */
 	void (*submit)(struct bio *bio);
 	/* Redundant: a request that raid_park has kept. */
 	void (*settle)(struct bio *bio);
@@ -139,7 +140,8 @@ struct raid {
 	bool degraded_start;
 	unsigned busy; /* calls that will come back to it */
 	unsigned num_slots;
-	struct raid_slot *slots;
+	bool growing;            /* slots[num_slots] is for a member that is being added */
+	struct raid_slot *slots; /* of levels that grow members_max */
 	struct bdev *bdev;
 	struct raid_sb sb;
 	bool ext_kept; /* of parity: members have an extension, written before each superblock */
@@ -154,6 +156,10 @@ struct raid {
 	struct raid_check *check;
 	struct raid_checked checked;
 	struct raid_pace pace;
+	struct raid_told {
+		unsigned percent;
+		uint64_t ns;
+	} progress_told;            /* raid_tell.h */
 	struct loop_timer wait;     /* for members, before a degraded start */
 	struct bdev_done started;   /* who waits for the bdev */
 	struct list start_waiters;  /* the same, examinations */
@@ -274,6 +280,10 @@ int raid_member_fits(struct raid *raid, unsigned slot, const struct bdev *bdev, 
 uint64_t raid_known_offset(const struct raid *raid, unsigned slot, const struct bdev *bdev);
 /* Claims it for the slot; only while the array has no bdev. */
 int raid_member_take(struct raid *raid, unsigned slot, struct bdev *bdev, struct err *err);
+/* The same for one that is to come into a free slot of an array that has a bdev: nobody else gets
+ * it. */
+int raid_member_reserve(struct raid *raid, unsigned slot, struct bdev *bdev, struct err *err);
+void raid_member_drop_handle(struct raid *raid, unsigned slot);
 /* Gives it back. expect: one of that name or UUID will be taken again. */
 void raid_member_release(struct raid *raid, unsigned slot, bool expect);
 /* While the bdev lives, its base slots are the claim. */

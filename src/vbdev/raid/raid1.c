@@ -170,7 +170,9 @@ static uint64_t capacity(const struct raid *raid, const uint64_t *data_blocks)
 {
 	uint64_t least = UINT64_MAX;
 
-	for (unsigned i = 0; i < raid->num_slots; i++) {
+	(void)raid;
+	/* One that is being added stands behind the last. */
+	for (unsigned i = 0; i < RAID1_SLOTS_MAX; i++) {
 		if (data_blocks[i])
 			least = min_u64(least, data_blocks[i]);
 	}
@@ -192,6 +194,7 @@ const struct raid_level raid1_level = {
         .members_max = RAID1_SLOTS_MAX,
         .redundant = true,
         .bitmap = true,
+        .grows = true,
         .submit = raid1_submit,
         .settle = settle,
         .capacity = capacity,

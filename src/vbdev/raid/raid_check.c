@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "vbdev/raid/raid_tell.h"
 
 struct raid_check {
 	struct raid *raid;
@@ -46,6 +47,7 @@ static void finish(struct raid_check *c)
 	                (json_int_t)c->different_blocks, "repaired_blocks",
 	                (json_int_t)c->repaired_blocks, "unreadable_blocks",
 	                (json_int_t)c->unreadable_blocks));
+	raid_tell_mismatch(raid, c->different_blocks, c->repaired_blocks);
 	raid->checked = (struct raid_checked){.valid = true,
 	        .stopped = c->stopping,
 	        .different_blocks = c->different_blocks,

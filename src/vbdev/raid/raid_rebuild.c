@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/plant.h"
 #include "vbdev/raid/raid_bitmap.h"
+#include "vbdev/raid/raid_tell.h"
 
 /* Between checkpoints; or less where a part of the array has been copied. */
 #define SAVE_NS (5 * NSEC_PER_SEC)
@@ -240,9 +241,10 @@ static void window_done(struct raid_copy *copy)
 	w->busy = false;
 	rb->busy--;
 	raid_pace_end(rb->raid);
-	if (copy->status == 0)
+	if (copy->status == 0) {
 		rb->copied_blocks += copy->num_blocks;
-	else if (!rb->stopping) {
+		raid_tell_progress(rb->raid);
+	} else if (!rb->stopping) {
 		rb->stopping = true;
 		str_copy(rb->why, sizeof(rb->why),
 		        copy->target_failed ? "its target can't be written"
@@ -405,6 +407,7 @@ static void begin_next(struct raid *raid)
 	bdev_event_raise("raid_rebuild_started", raid->name,
 	        json_pack("{s:s, s:I}", "target", raid->slots[slot].name, "num_blocks",
 	                (json_int_t)raid->bdev->geometry.num_blocks));
+	raid->progress_told = (struct raid_told){.ns = rb->begun_ns};
 	rb->saved_ns = rb->begun_ns;
 	rb->missed = raid_bitmap_missed(raid, slot);
 	if (rb->missed)

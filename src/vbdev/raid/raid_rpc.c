@@ -9,7 +9,7 @@
 
 #include "vbdev/raid/raid_check.h"
 #include "vbdev/raid/raid_create.h"
-#include "vbdev/raid/raid_spare.h"
+#include "vbdev/raid/raid_rpc.h"
 
 /* ---- bdev_raid_create -------------------------------------------------------------------------
  */
@@ -164,192 +164,6 @@ static void get_handler(struct rpc_request *request, void *params)
 	rpc_reply(request, list);
 }
 
-/* ---- bdev_raid_add_base_bdev ------------------------------------------------------------------
- */
-
-struct add_params {
-	char *raid_bdev;
-	char *base_bdev;
-};
-
-static const struct param add_table[] = {
-        {PARAM(struct add_params, raid_bdev, PARAM_STRING), .required = true,
-                .help = "an array with a free place"},
-        {PARAM(struct add_params, base_bdev, PARAM_STRING), .required = true,
-                .help = "the new member; one of an array that is online is rebuilt"},
-        {0},
-};
-
-struct adding {
-	struct rpc_request *request;
-	struct raid *raid;
-	char base[BDEV_NAME_MAX];
-};
-
-static void added(void *arg, const struct err *err)
-{
-	struct adding *a = arg;
-
-	if (err)
-		rpc_fail(a->request, err->code, "Failed to add base bdev %s to RAID bdev %s: %s",
-		        a->base, a->raid->name, err->text);
-	else
-		rpc_reply(a->request, NULL);
-	raid_unhold(a->raid);
-	free(a);
-}
-
-/* The one that waits for this very bdev, else one that waits for nobody; -1: none. */
-static int free_slot(const struct raid *raid, const struct bdev *bdev)
-{
-	int any = -1;
-
-	for (unsigned i = 0; i < raid->num_slots; i++) {
-		const struct raid_slot *slot = &raid->slots[i];
-		bool taken = raid->bdev && raid->bdev->bases[i];
-
-		if (slot->use != SLOT_FREE || taken)
-			continue;
-		if ((!uuid_is_null(slot->uuid) && uuid_compare(slot->uuid, bdev->uuid) == 0) ||
-		        (slot->name[0] && bdev_find(slot->name) == bdev))
-			return (int)i;
-		if (any < 0 && (raid->state == RAID_ONLINE || !slot->name[0]))
-			any = (int)i;
-	}
-	return any;
-}
-
-static void add_read(void *arg, const struct raid_sb_read *read)
-{
-	struct adding *a = arg;
-	struct raid *raid = a->raid;
-	struct bdev *bdev = bdev_find(a->base);
-	struct err err = ERR_NONE;
-	bool same = read->found == RAID_SB_OK && uuid_compare(read->sb.uuid, raid->uuid) == 0;
-	int slot = bdev ? free_slot(raid, bdev) : -1;
-
-	if (!bdev)
-		err_set(&err, -ENODEV, "it is gone");
-	else if (bdev_is_claimed(bdev))
-		err_set(&err, -EPERM, "it is in use");
-	else if (raid->rebuild)
-		err_set(&err, -EPERM, "another member is being rebuilt");
-	else if (slot < 0 || (raid->state == RAID_ONLINE && !raid->level->redundant))
-		err_set(&err, -EINVAL, "the array has no free place");
-	else if (!same)
-		raid_foreign_superblock(read, a->base, &err);
-	if (err.code || raid->state == RAID_DELETING) {
-		added(a, err.code ? &err : &(struct err){.code = -ENODEV});
-	} else if (raid->state == RAID_ONLINE) {
-		raid_join(raid, (unsigned)slot, bdev, same ? read->sb.seq : 0,
-		        (struct bdev_done){added, a});
-	} else if (raid->sb_valid && !same) {
-		/* It would count as one that has all data. */
-		err_set(&err, -EBUSY,
-		        "the array waits for members that have its data: start it without them "
-		        "with bdev_raid_start, then add this one");
-		added(a, &err);
-	} else if (raid->sb_valid) {
-		raid_offer(bdev, read);
-		if (raid->slots[slot].bdev != bdev)
-			err_set(&err, -EINVAL,
-			        "its superblock does not count it as a member that "
-			        "is up to date");
-		added(a, err.code ? &err : NULL);
-	} else {
-		if (raid_member_take(raid, (unsigned)slot, bdev, &err) == 0)
-			raid_consider(raid);
-		added(a, err.code ? &err : NULL);
-	}
-}
-
-static void add_handler(struct rpc_request *request, void *params)
-{
-	const struct add_params *p = params;
-	struct raid *raid = raid_find(p->raid_bdev);
-	struct bdev *bdev = bdev_find(p->base_bdev);
-	struct adding *a;
-	struct err err = ERR_NONE;
-
-	if (!raid) {
-		rpc_fail(request, -ENODEV, "raid bdev %s is not found in config", p->raid_bdev);
-		return;
-	}
-	a = xcalloc(1, sizeof(*a));
-	a->request = request;
-	a->raid = raid;
-	raid_hold(raid);
-	str_copy(a->base, sizeof(a->base), p->base_bdev);
-	if (!bdev)
-		err_set(&err, -ENODEV, "there is no such bdev");
-	else if (bdev_is_claimed(bdev))
-		err_set(&err, -EPERM, "it is in use");
-	else if (raid->rebuild)
-		err_set(&err, -EPERM, "another member is being rebuilt");
-	if (err.code)
-		added(a, &err);
-	else
-		raid_sb_read(bdev, add_read, a);
-}
-
-/* ---- bdev_raid_remove_base_bdev ---------------------------------------------------------------
- */
-
-struct remove_params {
-	char *name;
-};
-
-static const struct param remove_table[] = {
-        {PARAM(struct remove_params, name, PARAM_STRING), .required = true,
-                .help = "a member of an array"},
-        {0},
-};
-
-static void removed(void *arg, const struct err *err)
-{
-	if (err)
-		rpc_fail(
-		        arg, err->code, "Failed to remove base bdev from raid bdev: %s", err->text);
-	else
-		rpc_reply(arg, NULL);
-}
-
-static void remove_handler(struct rpc_request *request, void *params)
-{
-	const struct remove_params *p = params;
-	const struct bdev *member = bdev_find(p->name);
-	struct raid_slot *slot = member ? raid_slot_of(member) : NULL;
-	struct raid *raid = slot ? slot->raid : NULL;
-	struct err err = ERR_NONE;
-	unsigned index = slot ? (unsigned)(slot - raid->slots) : 0;
-
-	if (!slot) {
-		rpc_fail(request, -ENODEV,
-		        "Failed to remove base bdev from raid bdev: '%s' is no member of any",
-		        p->name);
-	} else if (raid->state == RAID_CONFIGURING || raid->state == RAID_OFFLINE) {
-		raid_member_release(raid, index, false);
-		raid_consider(raid);
-		rpc_reply(request, NULL);
-	} else if (raid->state != RAID_ONLINE) {
-		rpc_fail(request, -EBUSY,
-		        "Failed to remove base bdev from raid bdev: '%s' is starting or stopping",
-		        raid->name);
-	} else if (raid->level->parity && slot->use == SLOT_IN &&
-	           raid5_check_complete(raid, &err) != 0) {
-		rpc_fail(request, err.code, "Failed to remove base bdev from raid bdev: %s",
-		        err.text);
-	} else if (raid_can_lose(raid, index)) {
-		bdev_base_detach(raid->bdev, index, (struct bdev_done){removed, request});
-	} else {
-		slot->use = SLOT_FREE;
-		slot->bdev = NULL;
-		slot->name[0] = '\0';
-		raid_go_offline(raid, "a member that it can't be without was removed");
-		rpc_reply(request, NULL);
-	}
-}
-
 /* ---- bdev_raid_start --------------------------------------------------------------------------
  */
 
@@ -461,50 +275,6 @@ static void process_handler(struct rpc_request *request, void *params)
 	rpc_reply_err(request, &err);
 }
 
-/* ---- spares -----------------------------------------------------------------------------------
- */
-
-struct spare_params {
-	char *base_bdev;
-	char *raid_bdev;
-};
-
-static const struct param spare_table[] = {
-        {PARAM(struct spare_params, base_bdev, PARAM_STRING), .required = true,
-                .help = "the spare; one that is not there is waited for"},
-        {PARAM(struct spare_params, raid_bdev, PARAM_STRING),
-                .help = "the array that it is for; left out: any"},
-        {0},
-};
-
-static const struct param base_table[] = {
-        {PARAM(struct spare_params, base_bdev, PARAM_STRING), .required = true, .help = "a spare"},
-        {0},
-};
-
-static void add_spare_handler(struct rpc_request *request, void *params)
-{
-	const struct spare_params *p = params;
-
-	raid_spare_add(p->base_bdev, p->raid_bdev ? p->raid_bdev : "",
-	        (struct bdev_done){replied, request});
-}
-
-static void remove_spare_handler(struct rpc_request *request, void *params)
-{
-	const struct spare_params *p = params;
-	struct err err = ERR_NONE;
-
-	raid_spare_remove(p->base_bdev, &err);
-	rpc_reply_err(request, &err);
-}
-
-static void get_spares_handler(struct rpc_request *request, void *params)
-{
-	(void)params;
-	rpc_reply(request, raid_spares_describe());
-}
-
 /* ---- the list ---------------------------------------------------------------------------------
  */
 
@@ -523,12 +293,14 @@ const struct rpc_method raid_methods[] = {
                 .name = "bdev_raid_add_base_bdev",
                 .summary = "give an array a new member",
                 .result_help = "true",
-                .params = add_table,
-                .params_bytes = sizeof(struct add_params),
-                .handler = add_handler,
+                .params = raid_add_params,
+                .params_bytes = sizeof(struct raid_add_params),
+                .handler = raid_add_method,
         },
+        {METHOD("bdev_raid_grow_base_bdev", "give a mirror one more member than it was made with",
+                "true", raid_grow_params, raid_add_params, raid_grow_method)},
         {METHOD("bdev_raid_remove_base_bdev", "take a member out of its array", "true",
-                remove_table, remove_params, remove_handler)},
+                raid_remove_params, raid_remove_params, raid_remove_method)},
         {METHOD("bdev_raid_start", "start an array without the members that are missing", "true",
                 start_table, start_params, start_handler)},
         {METHOD("bdev_raid_check", "compare the members of a mirror, in the background", "true",
@@ -536,14 +308,14 @@ const struct rpc_method raid_methods[] = {
         {METHOD("bdev_raid_process", "pause, resume or cancel a rebuild", "true", process_table,
                 process_params, process_handler)},
         {METHOD("bdev_raid_add_spare", "keep a disk that takes the place of a lost member", "true",
-                spare_table, spare_params, add_spare_handler)},
-        {METHOD("bdev_raid_remove_spare", "give a spare back", "true", base_table, spare_params,
-                remove_spare_handler)},
+                raid_spare_params, raid_spare_params, raid_add_spare_method)},
+        {METHOD("bdev_raid_remove_spare", "give a spare back", "true", raid_base_params,
+                raid_spare_params, raid_remove_spare_method)},
         {
                 .name = "bdev_raid_get_spares",
                 .summary = "list the spares of all arrays",
                 .result_help = "list of {base_bdev, present, raid_bdev}",
-                .handler = get_spares_handler,
+                .handler = raid_get_spares_method,
         },
         {METHOD("bdev_raid_set_options", "options of all arrays, or of one", "true",
                  raid_options_table, raid_options_params, raid_options_handler),
