@@ -16,7 +16,6 @@
 #include "base/log.h"
 #include "base/plant.h"
 
-
 /* ---- the superblock of the array in memory ----------------------------------------------------
  */
 

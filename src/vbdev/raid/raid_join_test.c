@@ -91,12 +91,30 @@ static void wait_until_whole(void)
 	assert_true(is_whole());
 }
 
+/* It has let the lost member go. */
+static void wait_for_free_place(void)
+{
+	bool taken = true;
+
+	for (unsigned i = 0; i < 20000 && taken; i++) {
+		json_t *reply = inproc_call(
+		        "bdev_raid_add_base_bdev", "{'raid_bdev': 'R', 'base_bdev': 'tiny'}");
+		const json_t *error = json_object_get(reply, "error");
+
+		assert_non_null(error);
+		taken = strstr(json_string_value(json_object_get(error, "message")), "free place");
+		json_decref(reply);
+		usleep(1000);
+	}
+}
+
 static void test_refused_one_leaves_no_trace(void **state)
 {
 	(void)state;
 	fill(1);
 	bdev_lose("EE_m1");
 	make_disk("tiny", RESERVED + 100);
+	wait_for_free_place();
 	inproc_error(-22, "too small", "bdev_raid_add_base_bdev",
 	        "{'raid_bdev': 'R', 'base_bdev': 'tiny'}");
 	fill(2);
