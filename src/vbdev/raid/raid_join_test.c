@@ -24,13 +24,19 @@ static void make_disk(const char *name, uint64_t blocks)
 	        name, (unsigned long long)blocks);
 }
 
-static int setup(void **state)
+static int setup_disks(void **state)
 {
 	(void)state;
 	inproc_start(2);
 	make_disk("m0", BLOCKS);
 	make_disk("m1", BLOCKS);
 	inproc_ok("bdev_error_create", "{'base_name': 'm1'}");
+	return 0;
+}
+
+static int setup(void **state)
+{
+	setup_disks(state);
 	inproc_ok("bdev_raid_create", "{'name': 'R', 'raid_level': 'raid1', 'superblock': true, "
 	                              "'base_bdevs': ['m0', 'EE_m1']}");
 	return 0;
@@ -172,11 +178,65 @@ static void test_two_at_once(void **state)
 	}
 }
 
+/* ---- one that has been replaced ---- */
+
+static const char *name_of_member(unsigned slot)
+{
+	static char name[BDEV_NAME_MAX];
+	json_t *list = inproc_result("bdev_raid_get_bdevs", "{'category': 'online'}");
+	const json_t *members = json_object_get(json_array_get(list, 0), "base_bdevs_list");
+
+	str_copy(name, sizeof(name),
+	        json_string_value(json_object_get(json_array_get(members, slot), "name")));
+	json_decref(list);
+	return name;
+}
+
+/* It is found first, then the one that has its place, of which it knows nothing. */
+static void test_replaced_one_is_found_first(void **state)
+{
+	static const char *const order[] = {"m1", "m2", "m0"};
+
+	(void)state;
+	make_disk("m2", BLOCKS);
+	inproc_ok("bdev_error_create", "{'base_name': 'm0'}");
+	inproc_ok("bdev_error_create", "{'base_name': 'm2'}");
+	inproc_ok("bdev_raid_create", "{'name': 'R', 'raid_level': 'raid1', 'superblock': true, "
+	                              "'base_bdevs': ['EE_m0', 'EE_m1']}");
+	fill(1);
+	inproc_ok("bdev_raid_remove_base_bdev", "{'name': 'EE_m1'}");
+	inproc_ok("bdev_raid_add_base_bdev", "{'raid_bdev': 'R', 'base_bdev': 'EE_m2'}");
+	wait_until_whole();
+	fill(2);
+	inproc_ok("bdev_raid_delete", "{'name': 'R'}");
+	for (unsigned i = 0; i < 3; i++)
+		inproc_ok("bdev_error_delete", "{'name': 'EE_%s'}", order[i]);
+	for (unsigned i = 0; i < 3; i++) {
+		inproc_ok("bdev_error_create", "{'base_name': '%s'}", order[i]);
+		inproc_ok("bdev_wait_for_examine", NULL);
+	}
+	wait_until_whole();
+	expect_on("m0", 2);
+	expect_on("m2", 2);
+	for (unsigned i = 0; i < 8; i++) { /* reads go to either member */
+		struct disk *disk = disk_open("R", true);
+		uint8_t buf[8192], wanted[8192];
+
+		fill_pattern(wanted, sizeof(wanted), 2);
+		assert_int_equal(disk_do(disk, 1 + i % 2, BIO_READ, 0, 0, 16, buf), 0);
+		assert_memory_equal(buf, wanted, sizeof(buf));
+		disk_close(disk);
+	}
+	assert_string_equal(name_of_member(1), "EE_m2");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test_setup_teardown(test_refused_one_leaves_no_trace, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_two_at_once, setup, teardown),
+	        cmocka_unit_test_setup_teardown(
+	                test_replaced_one_is_found_first, setup_disks, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
