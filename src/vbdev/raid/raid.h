@@ -155,11 +155,11 @@ struct raid {
 	struct raid_resync *resync;
 	struct raid_check *check;
 	struct raid_checked checked;
-	struct raid_pace pace;
 	struct raid_told {
 		unsigned percent;
 		uint64_t ns;
-	} progress_told;            /* raid_tell.h */
+	} progress_told; /* raid_tell.h */
+	struct raid_pace pace;
 	struct loop_timer wait;     /* for members, before a degraded start */
 	struct bdev_done started;   /* who waits for the bdev */
 	struct list start_waiters;  /* the same, examinations */
