@@ -316,11 +316,13 @@ static bool counts(const struct raid_sb *sb, int slot)
 	return slot >= 0 && sb->slots[slot].state == RAID_SB_CONFIGURED;
 }
 
-/* It says of somebody that is there that he is no member. */
+/* It says of somebody that is there that he is no member: also when another one has his place. */
 static bool leaves_out(const struct raid *raid, const struct raid_sb *sb)
 {
 	for (unsigned i = 0; i < raid->num_slots; i++) {
-		if (raid->slots[i].use == SLOT_IN && !counts(sb, (int)i))
+		const struct raid_slot *slot = &raid->slots[i];
+
+		if (slot->use == SLOT_IN && !counts(sb, raid_sb_find(sb, slot->uuid)))
 			return true;
 	}
 	return false;
@@ -349,7 +351,7 @@ static void merge_views(struct raid *raid, const struct bdev *bdev, const struct
 	both = xcalloc(1, sizeof(*both));
 	*both = newer ? *sb : raid->sb;
 	for (unsigned i = 0; counted && i < both->num_slots; i++) {
-		bool speaks = newer ? raid_present(raid) > 0 : one_of_them;
+		bool speaks = newer ? raid_present(raid) > 0 && !leaves_out(raid, sb) : one_of_them;
 
 		if (speaks && counts(both, (int)i) && !counts(other, (int)i)) {
 			both->slots[i].state = other->slots[i].state;

@@ -393,6 +393,7 @@ static void test_spares(void **state)
 	inproc_ok("bdev_raid_create", "{'name': 'R', 'raid_level': 'raid1', 'superblock': true, "
 	                              "'base_bdevs': ['m0', 'm1']}");
 	write_all("R", 3);
+	inproc_error(-1, "is in use", "bdev_raid_add_spare", "{'base_bdev': 'm0'}");
 	inproc_ok("bdev_raid_add_spare", "{'base_bdev': 'm2'}");
 	inproc_ok("bdev_raid_add_spare", "{'base_bdev': 'm3', 'raid_bdev': 'R'}");
 	inproc_error(-17, "spare already", "bdev_raid_add_spare", "{'base_bdev': 'm3'}");
