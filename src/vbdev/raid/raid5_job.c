@@ -116,6 +116,10 @@ static void mend_next(struct raid5_job *job)
 		job->at += n;
 		if (is_zero(sum, n * block_bytes))
 			continue;
+		if (raid->io.readable != raid->io.all) {
+			job->status = -ENODEV; /* a member has left since it was read */
+			break;
+		}
 		job->mended_rows += n;
 		xor_gen_bytes(old, src, 2, n * block_bytes);
 		submit(job, parity, BIO_WRITE, row, n, old, mended);
