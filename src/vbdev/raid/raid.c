@@ -235,21 +235,18 @@ static json_t *describe(const struct bdev *bdev)
 	return json_pack("{s:o}", "raid", raid_describe(raid, false));
 }
 
-/* Nothing lies behind the last one. */
+/* Where each member's data ends, so that what follows stays where it is when a member grows while
+ * the server is down. Nothing lies behind the last one. */
 static void save_starts(const struct raid *raid, json_t *params)
 {
 	json_t *list = json_array();
-	unsigned shift = raid->io.strip_shift;
-	bool moved = false;
+	bool known = raid->num_slots > 1;
 
 	for (unsigned i = 0; i + 1 < raid->num_slots; i++) {
-		const struct raid_slot *slot = &raid->slots[i];
-
-		json_array_append_new(list, json_integer((json_int_t)slot->data_blocks));
-		moved |= slot->bdev &&
-		         slot->bdev->geometry.num_blocks >> shift << shift != slot->data_blocks;
+		json_array_append_new(list, json_integer((json_int_t)raid->slots[i].data_blocks));
+		known &= raid->slots[i].data_blocks != 0;
 	}
-	if (moved)
+	if (known)
 		json_object_set(params, "base_data_blocks", list);
 	json_decref(list);
 }
@@ -276,7 +273,7 @@ json_t *raid_save_call(const struct raid *raid)
 		        bases, json_string(slot->name[0] && !left ? slot->name : text));
 	}
 	json_object_set_new(params, "base_bdevs", bases);
-	if (raid->level == &concat_level && raid->bdev)
+	if (raid->level == &concat_level)
 		save_starts(raid, params);
 	return json_pack("{s:s, s:o}", "method", "bdev_raid_create", "params", params);
 }
@@ -291,19 +288,10 @@ static json_t *save(const struct bdev *bdev)
 
 static json_t *save_module(void)
 {
-	json_t *calls = json_array(), *options;
+	json_t *calls = json_array();
 	struct raid *raid;
 
-	options = json_pack("{s:I, s:I}", "process_window_size_kb",
-	        (json_int_t)raid_options.window_kb, "process_max_bandwidth_mb_sec",
-	        (json_int_t)raid_options.bandwidth_mb);
-	if (raid_options.wait_s == RAID_WAIT_NEVER)
-		json_object_set_new(options, "degraded_start_wait", json_string("never"));
-	else if (raid_options.wait_s != RAID_WAIT_DEFAULT_S)
-		json_object_set_new(options, "degraded_start_wait",
-		        json_integer((json_int_t)raid_options.wait_s));
-	json_array_append_new(calls,
-	        json_pack("{s:s, s:o}", "method", "bdev_raid_set_options", "params", options));
+	raid_options_save(calls);
 	list_for_each (raid, &raids, link) {
 		bool asked_for = raid->state == RAID_CONFIGURING || raid->state == RAID_STARTING ||
 		                 raid->state == RAID_OFFLINE;
@@ -521,7 +509,7 @@ static void stop(void)
 	list_for_each_safe (raid, next, &raids, link)
 		raid_delete(raid, false, (struct bdev_done){.fn = NULL});
 	raid_spares_stop();
-	raid_options = (struct raid_options)RAID_OPTIONS_DEFAULT;
+	raid_options_stop();
 }
 
 struct bdev_module raid_module = {

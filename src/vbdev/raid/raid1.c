@@ -157,6 +157,7 @@ static void raid1_write(struct bio *bio)
 
 static void raid1_submit(struct bio *bio)
 {
+	raid_note_client(bio);
 	if (bio->op == BIO_READ)
 		raid1_read(bio);
 	else if (bio->op == BIO_RESET)

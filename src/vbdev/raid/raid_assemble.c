@@ -16,8 +16,6 @@
 #include "base/log.h"
 #include "base/plant.h"
 
-struct raid_options raid_options = RAID_OPTIONS_DEFAULT;
-
 /* ---- the superblock of the array in memory ----------------------------------------------------
  */
 

@@ -16,7 +16,7 @@ struct raid_check {
 	unsigned first, slot; /* that is compared with; that is compared */
 	uint64_t next_block, num_blocks;
 	uint64_t different_blocks, repaired_blocks, unreadable_blocks;
-	uint64_t begun_ns, due_ns;
+	uint64_t begun_ns;
 	bool differs; /* this member, in this window */
 	uint8_t *wanted, *found;
 	uint64_t buf_bytes;
@@ -78,8 +78,9 @@ static void window_end(struct raid_check *c)
 {
 	bdev_range_unlock(c->raid->bdev, &c->range);
 	c->busy = false;
+	raid_pace_end(c->raid);
 	c->next_block += c->num_blocks;
-	step_at(c, c->due_ns);
+	step_at(c, 0);
 }
 
 static void next_member(struct raid_check *c);
@@ -157,6 +158,7 @@ static void locked(void *arg, const struct err *err)
 	if (err || c->raid->io.readable == 0) {
 		c->stopping = true;
 		c->busy = false;
+		raid_pace_end(c->raid);
 		if (!err)
 			bdev_range_unlock(c->raid->bdev, &c->range);
 		step_at(c, 0);
@@ -184,8 +186,7 @@ static void step(struct raid_check *c)
 {
 	struct raid *raid = c->raid;
 	uint64_t total = raid->bdev->geometry.num_blocks;
-	uint64_t window = max_u64(raid_options.window_kb * KIB(1) / raid->block_bytes, 1);
-	uint64_t limit_bytes = raid_options.bandwidth_mb * MIB(1);
+	uint64_t window = max_u64(raid_pace_window_bytes(raid) / raid->block_bytes, 1), due_ns;
 
 	if (c->busy)
 		return;
@@ -194,15 +195,18 @@ static void step(struct raid_check *c)
 		finish(c);
 		return;
 	}
+	due_ns = raid_pace_next(raid);
+	if (due_ns) {
+		step_at(c, due_ns);
+		return;
+	}
 	c->num_blocks = min_u64(window, total - c->next_block);
 	if (!take_buffers(c, c->num_blocks * raid->block_bytes)) {
 		step_at(c, loop_now_ns(loop_self()) + NSEC_PER_SEC);
 		return;
 	}
-	c->due_ns = loop_now_ns(loop_self());
-	if (limit_bytes)
-		c->due_ns += c->num_blocks * raid->block_bytes * NSEC_PER_SEC / limit_bytes;
 	c->busy = true;
+	raid_pace_begin(raid, c->num_blocks * raid->block_bytes);
 	c->range = (struct bdev_range){
 	        .offset_blocks = c->next_block, .num_blocks = c->num_blocks, .locked = {locked, c}};
 	list_init(&c->range.link);

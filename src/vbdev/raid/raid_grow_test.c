@@ -58,7 +58,7 @@ static bool is_complete(void)
 
 static void wait_until_complete(void)
 {
-	for (unsigned i = 0; i < 20000 && !is_complete(); i++)
+	for (unsigned i = 0; i < 120000 && !is_complete(); i++)
 		usleep(1000);
 	assert_true(is_complete());
 }

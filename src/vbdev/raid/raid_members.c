@@ -121,6 +121,16 @@ static int check_strip(const struct raid *raid, uint32_t block_bytes, struct err
 	return 0;
 }
 
+uint64_t raid_known_offset(const struct raid *raid, unsigned index, const struct bdev *bdev)
+{
+	const struct raid_sb_slot *entry = &raid->sb.slots[index];
+
+	return raid->sb_valid && uuid_compare(entry->uuid, bdev->uuid) == 0 &&
+	                       entry->data_offset_blocks >= RAID_RESERVED_BYTES / raid->block_bytes
+	               ? entry->data_offset_blocks
+	               : 0;
+}
+
 int raid_member_fits(struct raid *raid, unsigned index, const struct bdev *bdev, struct err *err)
 {
 	struct raid_slot *slot = &raid->slots[index];

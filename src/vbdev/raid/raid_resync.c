@@ -11,7 +11,7 @@ struct raid_resync {
 	struct raid_copy copy;
 	struct loop_timer timer;
 	uint64_t region, end_region; /* of the window */
-	uint64_t begun_ns, due_ns, failures;
+	uint64_t begun_ns, failures;
 	uint64_t buf_bytes;
 	bool stopping, busy;
 };
@@ -65,6 +65,7 @@ static void copied(struct raid_copy *copy)
 	struct raid_bitmap *b = raid->bitmap;
 
 	rs->busy = false;
+	raid_pace_end(raid);
 	for (uint64_t r = rs->region; r < rs->end_region && copy->status == 0; r++) {
 		__atomic_fetch_and(&b->regions[r], (uint8_t)~REGION_UNSYNCED, __ATOMIC_SEQ_CST);
 		__atomic_fetch_sub(&raid->io.unsynced, 1, __ATOMIC_SEQ_CST);
@@ -72,7 +73,13 @@ static void copied(struct raid_copy *copy)
 	if (copy->status != 0 && !rs->stopping)
 		rs->failures++;
 	rs->region = rs->end_region;
-	step_at(rs, rs->due_ns);
+	step_at(rs, 0);
+}
+
+/* Loops change the other bits of the byte. */
+static bool is_unsynced(const struct raid_bitmap *b, uint64_t region)
+{
+	return __atomic_load_n(&b->regions[region], __ATOMIC_RELAXED) & REGION_UNSYNCED;
 }
 
 /* One region at a time, unless a window holds more. */
@@ -80,11 +87,10 @@ static void start_copy(struct raid_resync *rs, uint64_t used)
 {
 	struct raid *raid = rs->raid;
 	const struct raid_bitmap *b = raid->bitmap;
-	uint64_t window = raid_options.window_kb * KIB(1) / raid->block_bytes;
-	uint64_t limit_bytes = raid_options.bandwidth_mb * MIB(1), bytes, end;
+	uint64_t window = raid_pace_window_bytes(raid) / raid->block_bytes, bytes, end;
 
 	rs->end_region = rs->region + 1;
-	while (rs->end_region < used && (b->regions[rs->end_region] & REGION_UNSYNCED) &&
+	while (rs->end_region < used && is_unsynced(b, rs->end_region) &&
 	        (rs->end_region + 1 - rs->region) << b->shift <= window)
 		rs->end_region++;
 	end = rs->end_region == b->num_regions ? UINT64_MAX : rs->end_region << b->shift;
@@ -101,10 +107,8 @@ static void start_copy(struct raid_resync *rs, uint64_t used)
 		step_at(rs, loop_now_ns(loop_self()) + NSEC_PER_SEC);
 		return;
 	}
-	rs->due_ns = loop_now_ns(loop_self());
-	if (limit_bytes)
-		rs->due_ns += bytes * NSEC_PER_SEC / limit_bytes;
 	rs->busy = true;
+	raid_pace_begin(raid, bytes);
 	raid_copy_start(&rs->copy);
 }
 
@@ -112,7 +116,7 @@ static void step(struct raid_resync *rs)
 {
 	struct raid *raid = rs->raid;
 	const struct raid_bitmap *b = raid->bitmap;
-	uint64_t used;
+	uint64_t used, due_ns;
 
 	if (rs->busy)
 		return;
@@ -126,12 +130,15 @@ static void step(struct raid_resync *rs)
 		return;
 	}
 	used = raid_bitmap_used(b);
-	while (rs->region < used && !(b->regions[rs->region] & REGION_UNSYNCED))
+	while (rs->region < used && !is_unsynced(b, rs->region))
 		rs->region++;
-	if (rs->region < used)
-		start_copy(rs, used);
-	else
+	due_ns = raid_pace_next(raid);
+	if (rs->region == used)
 		ended(rs);
+	else if (due_ns)
+		step_at(rs, due_ns);
+	else
+		start_copy(rs, used);
 }
 
 void raid_resync_start(struct raid *raid)

@@ -45,8 +45,8 @@ static const struct param create_table[] = {
                         "those are copied after an unclean stop, and to a member that returns"},
         {PARAM(struct create_params, base_data_blocks, PARAM_U64S), .max_items = RAID_SLOTS_MAX,
                 .unit = "blocks",
-                .help = "concat: how much of each member is used; saved for members that have "
-                        "grown since"},
+                .help = "concat: how much of each member but the last is used; saved, so that "
+                        "nothing moves when a member grows while the server is down"},
         {0},
 };
 
@@ -129,8 +129,10 @@ static void delete_handler(struct rpc_request *request, void *params)
 
 	if (!raid)
 		rpc_fail(request, -ENODEV, "raid bdev %s not found", p->name);
-	else
+	else {
+		raid_options_forget(raid->name);
 		raid_delete(raid, p->clear_sb, (struct bdev_done){replied, request});
+	}
 }
 
 /* ---- bdev_raid_get_bdevs ----------------------------------------------------------------------
@@ -273,54 +275,6 @@ static void process_handler(struct rpc_request *request, void *params)
 	rpc_reply_err(request, &err);
 }
 
-/* ---- bdev_raid_set_options --------------------------------------------------------------------
- */
-
-struct options_params {
-	uint32_t process_window_size_kb, process_max_bandwidth_mb_sec;
-	bool window_given, bandwidth_given;
-	json_t *degraded_start_wait;
-};
-
-static const struct param options_table[] = {
-        {PARAM(struct options_params, process_window_size_kb, PARAM_U32), .unit = "KiB",
-                .def = 1024, .given = offsetof(struct options_params, window_given),
-                .help = "how much a rebuild copies at a time"},
-        {PARAM(struct options_params, process_max_bandwidth_mb_sec, PARAM_U32), .unit = "MiB/s",
-                .given = offsetof(struct options_params, bandwidth_given),
-                .help = "limit of a rebuild; 0: none. Holds at once"},
-        {PARAM(struct options_params, degraded_start_wait, PARAM_JSON), .unit = "s",
-                .help = "how long a found mirror waits for its members (10 at first); 0: not at "
-                        "all; \"never\": until all are there"},
-        {0},
-};
-
-static void options_handler(struct rpc_request *request, void *params)
-{
-	const struct options_params *p = params;
-	const json_t *wait = p->degraded_start_wait;
-	const char *text = json_string_value(wait);
-	json_int_t seconds = json_integer_value(wait);
-
-	if (p->window_given &&
-	        (p->process_window_size_kb == 0 || p->process_window_size_kb > 64 * KIB(1))) {
-		rpc_fail(request, -EINVAL, "process_window_size_kb can be 1 to 65536");
-		return;
-	}
-	if (wait && !(text && strcmp(text, "never") == 0) &&
-	        !(json_is_integer(wait) && seconds >= 0 && seconds <= 86400)) {
-		rpc_fail(request, -EINVAL, "degraded_start_wait can be 0 to 86400, or \"never\"");
-		return;
-	}
-	if (p->window_given)
-		raid_options.window_kb = p->process_window_size_kb;
-	if (p->bandwidth_given)
-		raid_options.bandwidth_mb = p->process_max_bandwidth_mb_sec;
-	if (wait)
-		raid_options.wait_s = text ? RAID_WAIT_NEVER : (uint32_t)seconds;
-	rpc_reply(request, NULL);
-}
-
 /* ---- the list ---------------------------------------------------------------------------------
  */
 
@@ -363,8 +317,8 @@ const struct rpc_method raid_methods[] = {
                 .result_help = "list of {base_bdev, present, raid_bdev}",
                 .handler = raid_get_spares_method,
         },
-        {METHOD("bdev_raid_set_options", "options of all arrays", "true", options_table,
-                 options_params, options_handler),
+        {METHOD("bdev_raid_set_options", "options of all arrays, or of one", "true",
+                 raid_options_table, raid_options_params, raid_options_handler),
                 .states = RPC_STARTUP | RPC_RUNTIME},
         {0},
 };
