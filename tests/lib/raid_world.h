@@ -1,5 +1,6 @@
 /*
- * raid_world.h: the daemon, its requests, and what blocks may hold, for raid_world_simtest.c.
+ * raid_world.h: the daemon, its requests, and what blocks may hold, for raid_world_simtest.c and
+ * raid5_world_simtest.c, which say how large the world is.
  */
 #pragma once
 
@@ -25,9 +26,7 @@
 #include "vbdev/raid/raid_superblock.h"
 
 #define BLOCK 512U
-#define BLOCKS 1024U /* 8 regions */
-#define DISK_BYTES (MIB(1) + BLOCKS * BLOCK)
-#define DISKS_MAX 3U
+#define DISK_BYTES (MIB(1) + DISK_BLOCKS * BLOCK)
 #define LIVES 5U
 #define STEPS 60U
 #define REQUESTS 6U
@@ -35,7 +34,6 @@
 #define MAYBES 8U
 #define PATIENCE_NS (2000 * NSEC_PER_SEC)
 #define SEEDS 100U
-#define PLANT_SEEDS 400U
 
 struct block {
 	uint32_t durable, current, inflight; /* inflight 0: none */
@@ -43,6 +41,7 @@ struct block {
 	uint32_t maybes;
 	uint32_t acked_at; /* by oracle->clock */
 	bool cut;          /* the power was cut, and nobody has looked since */
+	bool unknown;      /* anything may be there until it is written */
 };
 
 /* Survives the daemon. */
@@ -257,8 +256,11 @@ static void judge_read(const struct request *r)
 {
 	for (unsigned i = 0; i < r->count; i++) {
 		struct block *b = &oracle->blocks[r->block + i];
-		uint32_t value = value_at(r, i);
+		uint32_t value;
 
+		if (b->unknown)
+			continue;
+		value = value_at(r, i);
 		if (learning)
 			learn(b, r->block + i, value);
 		else if (value != b->current)
@@ -274,6 +276,7 @@ static void judge_write(const struct request *r)
 
 		b->current = r->value;
 		b->inflight = 0;
+		b->unknown = false;
 		b->acked_at = ++oracle->clock;
 		if (r->bio.flags & BIO_FUA) {
 			b->durable = r->value;

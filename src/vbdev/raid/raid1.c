@@ -190,7 +190,6 @@ const struct raid_level raid1_level = {
         .members_min = 2,
         .members_max = RAID1_SLOTS_MAX,
         .redundant = true,
-        .bitmap = true,
         .submit = raid1_submit,
         .settle = settle,
         .capacity = capacity,

@@ -272,6 +272,8 @@ static void test_reads_and_writes_per_request(void **state)
 	assert_int_equal(request, 0);                                                              \
 	assert_int_equal(count_all("num_read_ops") - reads, expected_reads);                       \
 	assert_int_equal(count_all("num_write_ops") - writes, expected_writes)
+	/* The first one marks the region on each. */
+	counted(0, 4 + 4, disk_write(disk, STRIPE, STRIPE, data));
 	counted(0, 4, disk_write(disk, STRIPE, STRIPE, data));
 	counted(2, 2, disk_write(disk, STRIPE + 3, 8, data));
 	/* Two strips: the third is read. */

@@ -9,6 +9,10 @@
  *     RAID_SEEDS=A..B  runs these; RAID_PLANT=NUMBER (plant.h) with that defect; VERBOSE=1 prints
  * the log
  */
+#define BLOCKS 1024U /* 8 regions */
+#define DISK_BLOCKS BLOCKS
+#define DISKS_MAX 3U
+#define PLANT_SEEDS 400U
 #include "tests/lib/raid_world.h"
 
 /* ---- lives ------------------------------------------------------------------------------------
@@ -493,7 +497,7 @@ static void test_seeds(void **state)
 #if BELLOWS_CHECK
 static const char *const plants[] = {
 #define X(name, text) #name,
-        ARRAY_PLANTS(X)
+        MIRROR_PLANTS(X)
 #undef X
 };
 
