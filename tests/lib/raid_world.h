@@ -113,6 +113,7 @@ struct state {
 	bool online, busy; /* rebuilding or making equal */
 	bool resyncing;
 	unsigned complete;
+	uint64_t different; /* as the last check has found */
 	bool in[DISKS_MAX], target[DISKS_MAX];
 };
 
@@ -129,6 +130,8 @@ static struct state look(void)
 	s.online = raid && strcmp(json_string_value(json_object_get(raid, "state")), "online") == 0;
 	s.resyncing = json_object_get(raid, "resync_regions_left");
 	s.busy = s.resyncing || json_object_get(raid, "process");
+	s.different = (uint64_t)json_integer_value(
+	        json_object_get(json_object_get(raid, "check"), "different_blocks"));
 	json_array_foreach (json_object_get(raid, "base_bdevs_list"), i, slot) {
 		const char *name = json_string_value(json_object_get(slot, "name"));
 

@@ -412,6 +412,124 @@ static void test_restart_in_order(void **state)
 	model_check();
 }
 
+static void pull(unsigned member)
+{
+	inproc_ok("bdev_error_delete", "{'name': 'EE_m%u'}", member);
+	wait_for_operational(MEMBERS - 1);
+}
+
+static void bring_back(unsigned member)
+{
+	inproc_ok("bdev_error_create", "{'base_name': 'm%u'}", member);
+	inproc_ok("bdev_wait_for_examine", NULL);
+	wait_for_process();
+	wait_for_operational(MEMBERS);
+}
+
+static void test_returning_member_gets_what_it_missed(void **state)
+{
+	struct rng rng = rng_of(9);
+	uint64_t first = SIZE / 2, n = 2 * STRIPE;
+
+	(void)state;
+	memset(model, 0, sizeof(model));
+	make_array();
+	for (unsigned i = 0; i < 100; i++)
+		model_write(&rng, 4 * STRIPE);
+	/* An orderly stop forgets that. */
+	disk_close(disk);
+	inproc_ok("bdev_raid_delete", "{'name': 'R'}");
+	for (unsigned i = 0; i < MEMBERS; i++)
+		inproc_ok("bdev_error_delete", "{'name': 'EE_m%u'}", i);
+	for (unsigned i = 0; i < MEMBERS; i++)
+		inproc_ok("bdev_error_create", "{'base_name': 'm%u'}", i);
+	inproc_ok("bdev_wait_for_examine", NULL);
+	disk = disk_open("R", true);
+	for (unsigned member = 0; member < MEMBERS; member++) {
+		pull(member);
+		fill_pattern(model + first * BLOCK, n * BLOCK, rng_next(&rng));
+		assert_int_equal(disk_write(disk, first, n, model + first * BLOCK), 0);
+		model_check();
+		bring_back(member);
+		/* Two regions at most of 64 KiB each, of 3 MiB; and the superblock. */
+		assert_true(count_of(member, "bytes_written") < 512 * 1024);
+		assert_true(count_of(member, "bytes_written") > 16 * 1024);
+		model_check();
+	}
+	/* From those that came back. */
+	pull(0);
+	model_check();
+	/* Taken out on purpose it may have been written by others: it gets everything. */
+	bring_back(0);
+	inproc_ok("bdev_raid_remove_base_bdev", "{'name': 'EE_m1'}");
+	inproc_ok("bdev_raid_add_base_bdev", "{'raid_bdev': 'R', 'base_bdev': 'EE_m1'}");
+	wait_for_process();
+	assert_true(count_of(1, "bytes_written") >= (int64_t)((BLOCKS - RESERVED) * BLOCK));
+	expect_layout();
+}
+
+static void check_parity(bool repair, int64_t different, int64_t repaired)
+{
+	bool finished = false;
+
+	inproc_ok("bdev_raid_check", "{'name': 'R', 'repair': %s}", repair ? "true" : "false");
+	for (unsigned i = 0; i < 10000 && !finished; i++) {
+		json_t *entry = raid();
+		const json_t *check = json_object_get(entry, "check");
+
+		finished =
+		        strcmp(json_string_value(json_object_get(check, "state")), "finished") == 0;
+		if (finished) {
+			assert_int_equal(
+			        json_integer_value(json_object_get(check, "different_blocks")),
+			        different);
+			assert_int_equal(
+			        json_integer_value(json_object_get(check, "repaired_blocks")),
+			        repaired);
+		}
+		json_decref(entry);
+		usleep(1000);
+	}
+	assert_true(finished);
+}
+
+/* Somebody has written past the array, to blocks of parity. */
+static void test_check_and_repair(void **state)
+{
+	struct rng rng = rng_of(10);
+	uint8_t junk[3 * BLOCK];
+
+	(void)state;
+	memset(model, 0, sizeof(model));
+	make_array();
+	for (unsigned i = 0; i < 100; i++)
+		model_write(&rng, 4 * STRIPE);
+	check_parity(false, 0, 0);
+	disk_close(disk);
+	inproc_ok("bdev_raid_delete", "{'name': 'R'}");
+	for (unsigned i = 0; i < MEMBERS; i++)
+		inproc_ok("bdev_error_delete", "{'name': 'EE_m%u'}", i);
+	/* Stripe 0 has its parity on the last member, stripe 5 on the third. */
+	fill_pattern(junk, sizeof(junk), 11);
+	disk = disk_open("m3", true);
+	assert_int_equal(disk_write(disk, RESERVED + 7, 3, junk), 0);
+	disk_close(disk);
+	disk = disk_open("m2", true);
+	assert_int_equal(disk_write(disk, RESERVED + 5 * STRIP + 31, 1, junk), 0);
+	disk_close(disk);
+	for (unsigned i = 0; i < MEMBERS; i++)
+		inproc_ok("bdev_error_create", "{'base_name': 'm%u'}", i);
+	inproc_ok("bdev_wait_for_examine", NULL);
+	disk = disk_open("R", true);
+	check_parity(false, 4, 0);
+	check_parity(true, 4, 4);
+	check_parity(false, 0, 0);
+	expect_layout();
+	inproc_ok("bdev_raid_remove_base_bdev", "{'name': 'EE_m0'}");
+	model_check();
+	inproc_error(-ENODEV, "lacks a member", "bdev_raid_check", "{'name': 'R'}");
+}
+
 static void test_growth(void **state)
 {
 	struct rng rng = rng_of(6);
@@ -534,6 +652,9 @@ int main(void)
 	        cmocka_unit_test_setup_teardown(
 	                test_failed_write_is_recorded_first, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_restart_in_order, setup, teardown),
+	        cmocka_unit_test_setup_teardown(
+	                test_returning_member_gets_what_it_missed, setup, teardown),
+	        cmocka_unit_test_setup_teardown(test_check_and_repair, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_growth, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_failures_under_load, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_fresh_parity_is_made_first, setup, teardown),

@@ -79,16 +79,33 @@ static void spoil_sector(unsigned i)
 		f->sectors[2048 + rng_below(&rng, DISK_BLOCKS)] |= SECTOR_BAD;
 }
 
+static void expect_no_difference(void)
+{
+	struct state s = look();
+
+	if (s.different > 0)
+		sim_fail("parity", "a check finds %llu blocks that are wrong",
+		        (unsigned long long)s.different);
+}
+
 /* Beside everything else; what it finds must be nothing. */
 static void check_parity(void)
 {
 	struct answer answer = {0};
 
+	expect_no_difference();
 	rpc_call("bdev_raid_check",
 	        json_pack("{s:s, s:b}", "name", "R", "repair", (int)rng_one_in(&rng, 2)), called,
 	        &answer);
 	wait_for(&answer.done, "the check");
 	json_decref(answer.reply);
+}
+
+/* What is under way now, or has just ended, is cut off. */
+static void crash_soon(unsigned points)
+{
+	if (sim->crash_at && rng_one_in(&rng, 3))
+		sim->crash_at = sim->persist_points + rng_range(&rng, 1, points);
 }
 
 static void act(void)
@@ -130,8 +147,8 @@ static void act(void)
 		break;
 	case 3:
 	case 4:
-		if (!oracle->absent[i])
-			call("bdev_raid_add_base_bdev", OF_RAID, i);
+		if (!oracle->absent[i] && call("bdev_raid_add_base_bdev", OF_RAID, i))
+			crash_soon(100);
 		break;
 	case 5:
 		if (!oracle->absent[i])
@@ -156,7 +173,12 @@ static void step(void)
 		act();
 		break;
 	case 2:
-		let_pass(rng_one_in(&rng, 3) ? 12 * NSEC_PER_SEC : 20 * NSEC_PER_MSEC);
+		if (rng_one_in(&rng, 3)) {
+			let_pass(12 * NSEC_PER_SEC);
+			crash_soon(4);
+		} else {
+			let_pass(20 * NSEC_PER_MSEC);
+		}
 		break;
 	case 3:
 	case 4:
@@ -324,6 +346,7 @@ static void live(unsigned life)
 	if (life == LIVES)
 		make_whole();
 	check_all();
+	expect_no_difference();
 	stop();
 }
 
