@@ -61,6 +61,7 @@ enum cli_word {
 	WORD_TOPIC, /* a verb, a method or a kind */
 	WORD_PARAM, /* key=value of the method or kind before it; repeats */
 	WORD_POLICY,
+	WORD_RAID,
 	WORD_SHELL,
 	WORD_FILE,
 };
@@ -68,7 +69,7 @@ enum cli_word {
 struct cli_args;
 
 struct cli_verb {
-	const char *name;
+	const char *name;     /* of one in a group with the group's: "raid list" */
 	const char *synopsis; /* its words: "NAME SIZE" */
 	const char *summary;  /* one line, starts with a capital, no full stop */
 	const char *help;     /* whole sentences; lines of at most 80 columns; NULL: none */
@@ -76,14 +77,22 @@ struct cli_verb {
 	enum cli_word words[CLI_WORDS_MAX];
 	unsigned words_min, words_max;
 	int (*run)(struct cli *cli, const struct cli_args *args);
+	/* Of a group: its verbs, one of which is the next word; it has no words, options or run. */
+	const struct cli_verb *verbs;
+	/* For WORD_PARAM; and for verb_method, which calls it. */
+	const char *method;
+	const char *fixed; /* for verb_method: "action=pause" */
 };
 
 #define CLI_WORDS_ANY 1024
 
-extern const struct cli_verb cli_verbs[]; /* ends with a zero entry */
+extern const struct cli_verb cli_verbs[], raid_verbs[]; /* end with a zero entry */
 extern const struct cli_option
         cli_global_options[]; /* the same; allowed before and after the verb */
-const struct cli_verb *cli_verb_find(const char *name);
+/* NULL: there is none. */
+const struct cli_verb *cli_verb_find(const struct cli_verb *verbs, const char *word);
+/* The last word of its name. */
+const char *cli_verb_word(const struct cli_verb *verb);
 
 /* ---- options.c: the command line ---------------------------------------------------------------
  */
@@ -232,6 +241,8 @@ int verb_policy(struct cli *cli, const struct cli_args *args);
 int verb_limit(struct cli *cli, const struct cli_args *args);
 int verb_events(struct cli *cli, const struct cli_args *args);
 int verb_call(struct cli *cli, const struct cli_args *args);
+/* Calls verb->method with its words, and with each of its options as the parameter of that name. */
+int verb_method(struct cli *cli, const struct cli_args *args);
 int verb_create(struct cli *cli, const struct cli_args *args);
 int verb_delete(struct cli *cli, const struct cli_args *args);
 int verb_list(struct cli *cli, const struct cli_args *args);
@@ -240,6 +251,9 @@ int verb_iostat(struct cli *cli, const struct cli_args *args);
 int verb_export(struct cli *cli, const struct cli_args *args);
 int verb_unexport(struct cli *cli, const struct cli_args *args);
 int verb_exports(struct cli *cli, const struct cli_args *args);
+int verb_raid_list(struct cli *cli, const struct cli_args *args);
+int verb_raid_status(struct cli *cli, const struct cli_args *args);
+int verb_spare_list(struct cli *cli, const struct cli_args *args);
 int verb_save(struct cli *cli, const struct cli_args *args);
 int verb_load(struct cli *cli, const struct cli_args *args);
 int verb_methods(struct cli *cli, const struct cli_args *args);

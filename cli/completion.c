@@ -34,6 +34,8 @@ static const char *word_function(enum cli_word word)
 		return "params";
 	case WORD_POLICY:
 		return "policies";
+	case WORD_RAID:
+		return "arrays";
 	case WORD_SHELL:
 		return "shells";
 	case WORD_FILE:
@@ -51,24 +53,55 @@ static void begin_map(const char *name, FILE *out)
 	fprintf(out, "declare -A _bellows_%s=(\n", name);
 }
 
+static void put_verb_options(const struct cli_verb *verb, FILE *out)
+{
+	put_options(verb->options, out);
+	put_options(cli_global_options, out);
+}
+
+static void put_verb_words(const struct cli_verb *verb, FILE *out)
+{
+	for (unsigned i = 0; i < CLI_WORDS_MAX && verb->words[i]; i++)
+		fprintf(out, "%s ", word_function(verb->words[i]));
+}
+
+static void put_verb_method(const struct cli_verb *verb, FILE *out)
+{
+	fputs(verb->method ? verb->method : "", out);
+}
+
+static void put_group(const struct cli_verb *verb, FILE *out)
+{
+	for (const struct cli_verb *v = verb->verbs; v && v->name; v++)
+		fprintf(out, "%s ", cli_verb_word(v));
+}
+
+/* An element for each verb, those of groups included. */
+static void put_each(
+        const struct cli_verb *verb, void (*put)(const struct cli_verb *verb, FILE *out), FILE *out)
+{
+	for (; verb->name; verb++) {
+		fprintf(out, "\t['%s']='", verb->name);
+		put(verb, out);
+		fputs("'\n", out);
+		if (verb->verbs)
+			put_each(verb->verbs, put, out);
+	}
+}
+
 static void put_verbs(FILE *out)
 {
-	begin_map("options", out);
-	for (const struct cli_verb *verb = cli_verbs; verb->name; verb++) {
-		fprintf(out, "\t[%s]='", verb->name);
-		put_options(verb->options, out);
-		put_options(cli_global_options, out);
-		fputs("'\n", out);
+	static const struct {
+		const char *name;
+		void (*put)(const struct cli_verb *verb, FILE *out);
+	} maps[] = {{"options", put_verb_options}, {"words", put_verb_words},
+	        {"methods_of", put_verb_method}, {"groups", put_group}};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(maps); i++) {
+		begin_map(maps[i].name, out);
+		put_each(cli_verbs, maps[i].put, out);
+		fputs(")\n", out);
 	}
-	fputs(")\n", out);
-	begin_map("words", out);
-	for (const struct cli_verb *verb = cli_verbs; verb->name; verb++) {
-		fprintf(out, "\t[%s]='", verb->name);
-		for (unsigned i = 0; i < CLI_WORDS_MAX && verb->words[i]; i++)
-			fprintf(out, "%s ", word_function(verb->words[i]));
-		fputs("'\n", out);
-	}
-	fputs(")\n", out);
 }
 
 /* Elements of an array: option that takes a value -> what the value is. */
@@ -83,6 +116,15 @@ static void put_valued(const struct cli_option *options, FILE *out)
 		fprintf(out, "\t[--%s]=%s\n", options->name, kind);
 		if (options->letter)
 			fprintf(out, "\t[-%c]=%s\n", options->letter, kind);
+	}
+}
+
+static void put_all_valued(const struct cli_verb *verb, FILE *out)
+{
+	for (; verb->name; verb++) {
+		put_valued(verb->options, out);
+		if (verb->verbs)
+			put_all_valued(verb->verbs, out);
 	}
 }
 
@@ -123,6 +165,7 @@ static const char functions[] =
         "_bellows_topics()   { echo \"$_bellows_verb_list $_bellows_kind_list\"; "
         "_bellows_methods; }\n"
         "_bellows_policies() { echo follow hold; }\n"
+        "_bellows_arrays()   { _bellows_ask raid list; }\n"
         "_bellows_shells()   { echo bash; }\n"
         "_bellows_nothing()  { :; }\n"
         "_bellows_files()\n"
@@ -137,8 +180,9 @@ static const char functions[] =
         "\t\t[ \"$method\" != file ] || method=aio\n"
         "\t\tmethod=bdev_${method}_create\n"
         "\t\t_bellows_bdevs\n"
-        "\telif [ \"$_bellows_verb\" = limit ]; then\n"
-        "\t\tmethod=bdev_set_qos_limit\n"
+        "\telif [ -n \"${_bellows_methods_of[$_bellows_verb]:-}\" ]; then\n"
+        "\t\tmethod=${_bellows_methods_of[$_bellows_verb]}\n"
+        "\t\t_bellows_bdevs\n"
         "\tfi\n"
         "\t[ -z \"$method\" ] || echo \"${_bellows_params[$method]:-}\"\n"
         "}\n"
@@ -162,6 +206,8 @@ static const char functions[] =
         "\t\t\t:\n"
         "\t\telif [ -z \"$_bellows_verb\" ]; then\n"
         "\t\t\t_bellows_verb=${COMP_WORDS[i]}\n"
+        "\t\telif [ -n \"${_bellows_groups[$_bellows_verb]:-}\" ]; then\n"
+        "\t\t\t_bellows_verb+=\" ${COMP_WORDS[i]}\"\n"
         "\t\telif [ \"${COMP_WORDS[i]}\" = = ] || [ \"${COMP_WORDS[i - 1]}\" = = ]; then\n"
         "\t\t\t:\n"
         "\t\telse\n"
@@ -188,6 +234,8 @@ static const char functions[] =
         "\t\t[ -z \"$_bellows_verb\" ] || offer=${_bellows_options[$_bellows_verb]:-}\n"
         "\telif [ -z \"$_bellows_verb\" ]; then\n"
         "\t\toffer=$_bellows_verb_list\n"
+        "\telif [ -n \"${_bellows_groups[$_bellows_verb]:-}\" ]; then\n"
+        "\t\toffer=${_bellows_groups[$_bellows_verb]}\n"
         "\telse\n"
         "\t\tread -ra kinds <<<\"${_bellows_words[$_bellows_verb]:-}\"\n"
         "\t\tkind=${kinds[${#_bellows_operands[@]}]:-}\n"
@@ -212,8 +260,7 @@ void completion_print_bash(FILE *out)
 	put_methods(out);
 	begin_map("valued", out);
 	put_valued(cli_global_options, out);
-	for (const struct cli_verb *verb = cli_verbs; verb->name; verb++)
-		put_valued(verb->options, out);
+	put_all_valued(cli_verbs, out);
 	fputs(")\n\n", out);
 	fputs(functions, out);
 }

@@ -23,11 +23,16 @@ static void print_options(const struct cli_option *options, FILE *out)
 		print_option(options, out);
 }
 
+static void print_verbs(const struct cli_verb *verbs, FILE *out)
+{
+	for (; verbs->name; verbs++)
+		fprintf(out, "  %-12s %s\n", cli_verb_word(verbs), verbs->summary);
+}
+
 void doc_usage(FILE *out)
 {
 	fputs("usage: bellows [OPTION...] VERB [WORD...]\n\n", out);
-	for (const struct cli_verb *verb = cli_verbs; verb->name; verb++)
-		fprintf(out, "  %-12s %s\n", verb->name, verb->summary);
+	print_verbs(cli_verbs, out);
 	fputs("\nOptions, before or after the verb:\n", out);
 	print_options(cli_global_options, out);
 	fputs("\n`bellows help VERB` says more. Exit status: 0 done; 1 refused, or a problem was\n"
@@ -49,6 +54,11 @@ void doc_verb(const struct cli_verb *verb, FILE *out)
 		for (size_t i = 0; (method = cli_method_at(i)); i++)
 			if (cli_method_kind(method, kind, sizeof(kind)))
 				fprintf(out, "  %-12s %s\n", kind, method->summary);
+	}
+	if (verb->verbs) {
+		fputs("\nVerbs:\n", out);
+		print_verbs(verb->verbs, out);
+		fprintf(out, "\n`bellows help %s VERB` says more.\n", verb->name);
 	}
 	if (verb->options) {
 		fputs("\nOptions:\n", out);

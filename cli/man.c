@@ -143,10 +143,10 @@ static void put_head(FILE *out)
 	put_options(cli_global_options, out);
 }
 
-static void put_verbs(FILE *out)
+/* Those of a group behind it. */
+static void put_verbs(const struct cli_verb *verb, FILE *out)
 {
-	fputs(".Sh VERBS\n.Bl -tag -width Ds\n", out);
-	for (const struct cli_verb *verb = cli_verbs; verb->name; verb++) {
+	for (; verb->name; verb++) {
 		fprintf(out, ".It Ic %s", verb->name);
 		if (*verb->synopsis) {
 			fputs(" Ar", out);
@@ -157,8 +157,9 @@ static void put_verbs(FILE *out)
 		if (verb->help)
 			put_text(verb->help, out);
 		put_options(verb->options, out);
+		if (verb->verbs)
+			put_verbs(verb->verbs, out);
 	}
-	fputs(".El\n", out);
 }
 
 static void put_params(const struct param *params, FILE *out)
@@ -205,7 +206,9 @@ static void put_methods(bool creating, FILE *out)
 void man_print(FILE *out)
 {
 	put_head(out);
-	put_verbs(out);
+	fputs(".Sh VERBS\n.Bl -tag -width Ds\n", out);
+	put_verbs(cli_verbs, out);
+	fputs(".El\n", out);
 	fputs(".Sh KINDS OF BDEVS\n", out);
 	put_methods(true, out);
 	fputs(".Sh METHODS\n"

@@ -7,11 +7,18 @@
 
 #include "cli/cli.h"
 
-const struct cli_verb *cli_verb_find(const char *name)
+const char *cli_verb_word(const struct cli_verb *verb)
 {
-	for (const struct cli_verb *verb = cli_verbs; verb->name; verb++)
-		if (strcmp(verb->name, name) == 0)
-			return verb;
+	const char *blank = strrchr(verb->name, ' ');
+
+	return blank ? blank + 1 : verb->name;
+}
+
+const struct cli_verb *cli_verb_find(const struct cli_verb *verbs, const char *word)
+{
+	for (; verbs->name; verbs++)
+		if (strcmp(cli_verb_word(verbs), word) == 0)
+			return verbs;
 	return NULL;
 }
 
@@ -127,14 +134,18 @@ static int parse_letters(struct parse *p, char *word)
 static int take_word(struct parse *p, char *word)
 {
 	struct cli_args *args = p->args;
+	const struct cli_verb *group = args->verb, *verb;
 
-	if (args->verb) {
+	if (group && !group->verbs) {
 		args->words[args->count++] = word;
 		return 0;
 	}
-	args->verb = cli_verb_find(word);
-	if (!args->verb)
+	verb = cli_verb_find(group ? group->verbs : cli_verbs, word);
+	if (!verb && group)
+		return err_set(p->err, -EINVAL, "'%s' has no verb '%s'", group->name, word);
+	if (!verb)
 		return err_set(p->err, -EINVAL, "there is no verb '%s'", word);
+	args->verb = verb;
 	return 0;
 }
 
@@ -144,6 +155,9 @@ static int check_count(const struct cli_args *args, struct err *err)
 
 	if (!verb || args->help)
 		return 0;
+	if (verb->verbs)
+		return err_set(err, -EINVAL, "'%s' needs a verb: bellows %s %s", verb->name,
+		        verb->name, verb->synopsis);
 	if (args->count < verb->words_min)
 		return err_set(err, -EINVAL, "'%s' needs more words: bellows %s %s", verb->name,
 		        verb->name, verb->synopsis);

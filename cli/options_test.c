@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "cli/cli.h"
+#include "rpc/rpc.h"
 
 struct line {
 	char *copy, *argv[16];
@@ -114,17 +115,75 @@ static void what_is_wrong_is_named(void **state)
 	expect_error("bellows -t soon tree", "--timeout takes whole seconds (0: none), not 'soon'");
 	expect_error("bellows -t -5 tree", "--timeout takes whole seconds (0: none), not '-5'");
 	expect_error("bellows resize Disk0", "'resize' needs more words: bellows resize NAME SIZE");
+	expect_error("bellows raid", "'raid' needs a verb: bellows raid VERB [WORD...]");
+	expect_error("bellows raid frob", "'raid' has no verb 'frob'");
+	expect_error("bellows raid spare -j", "'raid spare' needs a verb: bellows raid spare "
+	                                      "add|remove|list [WORD...]");
+	expect_error("bellows raid spare frob", "'raid spare' has no verb 'frob'");
+	expect_error("bellows raid grow R", "'raid grow' needs more words: bellows raid grow RAID "
+	                                    "BDEV");
+	expect_error("bellows raid pause R --repair", "'raid pause' has no option '--repair'");
 	expect_error("bellows status now", "'status' does not take 'now': bellows status ");
 }
 
-static void the_table_of_verbs_is_whole(void **state)
+static void groups_have_verbs(void **state)
 {
+	struct line line;
+
 	(void)state;
-	for (const struct cli_verb *verb = cli_verbs; verb->name; verb++) {
+	parse(&line, "bellows raid check R -r --json");
+	assert_int_equal(line.rc, 0);
+	assert_string_equal(line.args.verb->name, "raid check");
+	assert_string_equal(line.args.verb->method, "bdev_raid_check");
+	assert_int_equal(line.args.count, 1);
+	assert_string_equal(cli_option(&line.args, "repair"), "");
+	assert_true(line.cli.json);
+	release(&line);
+	parse(&line, "bellows raid -j spare add Disk9 --raid-bdev=R");
+	assert_int_equal(line.rc, 0);
+	assert_string_equal(line.args.verb->name, "raid spare add");
+	assert_string_equal(cli_option(&line.args, "raid-bdev"), "R");
+	release(&line);
+	parse(&line, "bellows raid --help");
+	assert_int_equal(line.rc, 0);
+	assert_string_equal(line.args.verb->name, "raid");
+	release(&line);
+}
+
+/* What stands in a table is a method's, word for word. */
+static void check_method(const struct cli_verb *verb)
+{
+	const struct rpc_method *method = cli_method_find(verb->method);
+
+	assert_non_null(method);
+	for (const struct cli_option *o = verb->options; o && o->name; o++) {
+		autofree char *name = xstrdup(o->name);
+		const struct param *param = method->params;
+
+		for (char *c = name; *c; c++)
+			*c = *c == '-' ? '_' : *c;
+		while (param->name && strcmp(param->name, name) != 0)
+			param++;
+		assert_non_null(param->name);
+		assert_int_equal(param->type == PARAM_BOOL, o->value == NULL);
+	}
+}
+
+static void check_verbs(const struct cli_verb *verbs, const char *group)
+{
+	for (const struct cli_verb *verb = verbs; verb->name; verb++) {
 		unsigned words = 0, options = 0;
 
-		assert_ptr_equal(cli_verb_find(verb->name), verb);
-		assert_non_null(verb->run);
+		assert_ptr_equal(cli_verb_find(verbs, cli_verb_word(verb)), verb);
+		assert_int_equal(strncmp(verb->name, group, strlen(group)), 0);
+		assert_non_null(verb->synopsis);
+		assert_true((verb->run != NULL) != (verb->verbs != NULL));
+		if (verb->verbs) {
+			assert_true(!verb->options && !verb->words[0]);
+			check_verbs(verb->verbs, verb->name);
+		}
+		if (verb->run == verb_method)
+			check_method(verb);
 		assert_true(strlen(verb->summary) + strlen("  completion   ") <= 80);
 		assert_true(verb->words_min <= verb->words_max);
 		while (words < CLI_WORDS_MAX && verb->words[words])
@@ -139,6 +198,12 @@ static void the_table_of_verbs_is_whole(void **state)
 	}
 }
 
+static void the_table_of_verbs_is_whole(void **state)
+{
+	(void)state;
+	check_verbs(cli_verbs, "");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -146,6 +211,7 @@ int main(void)
 	        cmocka_unit_test(a_negative_size_is_no_option),
 	        cmocka_unit_test(help_needs_no_words),
 	        cmocka_unit_test(what_is_wrong_is_named),
+	        cmocka_unit_test(groups_have_verbs),
 	        cmocka_unit_test(the_table_of_verbs_is_whole),
 	};
 

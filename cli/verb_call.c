@@ -45,6 +45,47 @@ int verb_call(struct cli *cli, const struct cli_args *args)
 	return status;
 }
 
+/* ---- verbs that are a method ----------------------------------------------------------------- */
+
+/* "trust-parity" as "trust_parity=true". The caller frees. */
+static char *option_word(const struct cli_option *option, const char *value)
+{
+	char *word = xasprintf("%s=%s", option->name, option->value ? value : "true");
+
+	for (char *c = word; *c != '='; c++)
+		if (*c == '-')
+			*c = '_';
+	return word;
+}
+
+int verb_method(struct cli *cli, const struct cli_args *args)
+{
+	const struct cli_verb *verb = args->verb;
+	char *words[CLI_WORDS_ANY + CLI_OPTIONS_MAX + 1];
+	struct err err = ERR_NONE;
+	unsigned count = args->count;
+	json_t *params, *result;
+	int status;
+
+	memcpy(words, args->words, count * sizeof(*words));
+	for (unsigned i = 0; verb->options && verb->options[i].name; i++) {
+		if (args->values[i])
+			words[count++] = option_word(&verb->options[i], args->values[i]);
+	}
+	if (verb->fixed)
+		words[count++] = xstrdup(verb->fixed);
+	params = words_to_params(cli_method_find(verb->method)->params, count, words, &err);
+	while (count > args->count)
+		free(words[--count]);
+	if (!params)
+		return cli_usage_error(args, "%s", err.text);
+	result = cli_call(cli, verb->method, params, &status);
+	if (result && cli->json)
+		cli_print_json(result);
+	json_decref(result);
+	return status;
+}
+
 /* ---- create ---------------------------------------------------------------------------------- */
 
 int verb_create(struct cli *cli, const struct cli_args *args)
@@ -134,13 +175,21 @@ int verb_methods(struct cli *cli, const struct cli_args *args)
 int verb_help(struct cli *cli, const struct cli_args *args)
 {
 	const char *topic = args->count ? args->words[0] : NULL;
-	const struct cli_verb *verb = topic ? cli_verb_find(topic) : NULL;
+	const struct cli_verb *verb = topic ? cli_verb_find(cli_verbs, topic) : NULL;
 	const struct rpc_method *method = topic ? cli_method_find(topic) : NULL;
 
 	if (topic && !method)
 		method = cli_create_method(topic);
 	if (topic && !verb && !method)
 		return cli_usage_error(args, "there is no verb, method or kind '%s'", topic);
+	for (unsigned i = 1; i < args->count; i++) {
+		const char *group = verb ? verb->name : topic;
+
+		verb = verb && verb->verbs ? cli_verb_find(verb->verbs, args->words[i]) : NULL;
+		if (!verb)
+			return cli_usage_error(
+			        args, "'%s' has no verb '%s'", group, args->words[i]);
+	}
 	if (!topic) {
 		doc_usage(stdout);
 	} else if (verb) {

@@ -143,7 +143,7 @@ static void print_event(struct cli *cli, const json_t *event)
 		putchar('\n');
 	} else {
 		time_text(when, sizeof(when), cli_u64(event, "time_us"));
-		autofree char *line = xasprintf("%s  %4llu  %-18s  %s %s", when,
+		autofree char *line = xasprintf("%s  %4llu  %-21s  %s %s", when,
 		        (unsigned long long)cli_u64(event, "id"), cli_str(event, "type", "?"),
 		        cli_str(event, "bdev", ""), detail);
 

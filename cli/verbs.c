@@ -116,6 +116,7 @@ const struct cli_verb cli_verbs[] = {
                 .words = {WORD_BDEV, WORD_PARAM},
                 WORDS(1, CLI_WORDS_ANY),
                 .run = verb_limit,
+                .method = "bdev_set_qos_limit",
         },
         {
                 .name = "events",
@@ -208,6 +209,12 @@ const struct cli_verb cli_verbs[] = {
                 .run = verb_exports,
         },
         {
+                .name = "raid",
+                .synopsis = "VERB [WORD...]",
+                .summary = "Make, watch, mend and grow arrays",
+                .verbs = raid_verbs,
+        },
+        {
                 .name = "save",
                 .synopsis = "[FILE]",
                 .summary = "Write the configuration: what recreates the present stack",
@@ -251,8 +258,8 @@ const struct cli_verb cli_verbs[] = {
                 .name = "help",
                 .synopsis = "[VERB|METHOD|KIND]",
                 .summary = "Explain a verb, a method or a kind of bdev",
-                .words = {WORD_TOPIC},
-                WORDS(0, 1),
+                .words = {WORD_TOPIC, WORD_OTHER, WORD_OTHER},
+                WORDS(0, 3),
                 .run = verb_help,
         },
         {

@@ -67,6 +67,7 @@
 	X(ZONE_WRITTEN_AGAIN, "a write below the write pointer is let in")                         \
 	X(ZONE_RESET_AT_ONCE, "a reset does not wait for writes in flight")                        \
 	X(ZONE_RESET_SHOWS_OLD, "what was written before a reset can be read after it")            \
+	X(ZONE_READ_AT_ONCE, "a read does not wait for writes in flight to its blocks")            \
 	X(ZONE_ONE_TOO_MANY, "one zone more than allowed may be open")                             \
 	X(ZONE_EXPLICIT_CLOSED, "a zone that a client has opened is closed for another")           \
 	X(ZONE_NEVER_FULL, "a zone stays open when its last block is written")                     \

@@ -9,6 +9,16 @@
 #include "base/log.h"
 #include "bdev/control.h"
 
+struct base_slot *base_slot_new(struct bdev *bdev, unsigned index)
+{
+	struct base_slot *slot = xcalloc(1, sizeof(*slot));
+
+	slot->parent = bdev;
+	slot->index = index;
+	list_init(&slot->link);
+	return slot;
+}
+
 /* ---- going ---- */
 
 static void answer_op(struct base_slot *slot, const struct err *err)
@@ -123,17 +133,17 @@ void bdev_base_detach(struct bdev *bdev, unsigned index, struct bdev_done done)
 	else if (!bdev->module->base_lost)
 		err_set(&err, -EOPNOTSUPP, "'%s': a %s can't be without a base", bdev->name,
 		        bdev->module->name);
-	else if (index >= bdev->num_bases || !bdev->graph->slots[index].base)
+	else if (index >= bdev->num_bases || !bdev->graph->slots[index]->base)
 		err_set(&err, -ENODEV, "'%s' has no base in slot %u", bdev->name, index);
-	else if (bdev->graph->slots[index].state != SLOT_HELD)
+	else if (bdev->graph->slots[index]->state != SLOT_HELD)
 		err_set(&err, -EBUSY, "'%s': the base in slot %u is coming or going already",
 		        bdev->name, index);
 	if (err.code == 0)
-		check_without(&bdev->graph->slots[index], &err);
+		check_without(bdev->graph->slots[index], &err);
 	if (err.code)
 		bdev_done_call(done, &err);
 	else
-		base_detach(&bdev->graph->slots[index], true, done);
+		base_detach(bdev->graph->slots[index], true, done);
 }
 
 /* ---- coming ---- */
@@ -142,6 +152,7 @@ struct attach {
 	struct job job;
 	struct base_slot *slot;
 	bool returned; /* the module is asked by base_returned */
+	bool added;    /* the slot is new */
 	struct bdev_done done;
 };
 
@@ -168,7 +179,7 @@ static int depths_with(const struct bdev *base, struct bdev *const *above, unsig
 		if (i == 0)
 			stand_on(layer, (struct depth){base->rank, base->frames}, &d);
 		for (unsigned k = 0; i > 0 && k < layer->num_bases; k++) {
-			const struct bdev *b = layer->graph->slots[k].base;
+			const struct bdev *b = layer->graph->slots[k]->base;
 
 			if (b && b->graph->place < i && above[b->graph->place] == b)
 				stand_on(layer, depths[b->graph->place], &d);
@@ -188,17 +199,18 @@ static int depths_with(const struct bdev *base, struct bdev *const *above, unsig
 static int check_size(
         const struct bdev *bdev, unsigned index, const struct bdev *base, struct err *err)
 {
-	autofree struct bdev_geometry *bases = xcalloc(bdev->num_bases, sizeof(*bases));
+	unsigned num_bases = index < bdev->num_bases ? bdev->num_bases : index + 1;
+	autofree struct bdev_geometry *bases = xcalloc(num_bases, sizeof(*bases));
 	struct bdev_geometry with;
 	int rc;
 
-	for (unsigned i = 0; i < bdev->num_bases; i++) {
+	for (unsigned i = 0; i < num_bases; i++) {
 		const struct bdev *b = i == index ? base : bdev->bases[i];
 
 		if (b)
 			bases[i] = b->geometry;
 	}
-	rc = geometry_derive(bdev, bases, bdev->own_blocks, false, &with, err);
+	rc = geometry_derive_with(bdev, bases, num_bases, bdev->own_blocks, false, &with, err);
 	if (rc == 0 && with.num_blocks < bdev->geometry.num_blocks) {
 		char now[SIZE_TEXT_MAX], then[SIZE_TEXT_MAX];
 		uint32_t block_bytes = with.block_bytes;
@@ -212,13 +224,9 @@ static int check_size(
 	return rc;
 }
 
-static int may_attach(struct bdev *bdev, unsigned index, struct bdev *base, struct err *err)
+/* index num_bases: in a slot of its own. */
+static int may_stand_on(struct bdev *bdev, unsigned index, struct bdev *base, struct err *err)
 {
-	if (bdev->state != BDEV_ONLINE)
-		return err_set(err, -ENODEV, "'%s' is being removed", bdev->name);
-	if (index >= bdev->num_bases || bdev->graph->slots[index].base)
-		return err_set(
-		        err, -EEXIST, "'%s' has no free slot %u for a base", bdev->name, index);
 	if (graph_stands_on(base, bdev))
 		return err_set(err, -ELOOP, "'%s' stands on '%s' itself", base->name, bdev->name);
 	unsigned count;
@@ -231,6 +239,16 @@ static int may_attach(struct bdev *bdev, unsigned index, struct bdev *base, stru
 	return rc != 0 ? rc : graph_may_claim(base, bdev->module, NULL, err);
 }
 
+static int may_attach(struct bdev *bdev, unsigned index, struct bdev *base, struct err *err)
+{
+	if (bdev->state != BDEV_ONLINE)
+		return err_set(err, -ENODEV, "'%s' is being removed", bdev->name);
+	if (index >= bdev->num_bases || bdev->graph->slots[index]->base)
+		return err_set(
+		        err, -EEXIST, "'%s' has no free slot %u for a base", bdev->name, index);
+	return may_stand_on(bdev, index, base, err);
+}
+
 static void attach_end(struct attach *attach, const struct err *err)
 {
 	struct base_slot *slot = attach->slot;
@@ -238,7 +256,7 @@ static void attach_end(struct attach *attach, const struct err *err)
 
 	if (!err) {
 		slot->state = SLOT_HELD;
-		if (!attach->returned)
+		if (!attach->returned && !attach->added)
 			spec_set_base(parent->graph->spec, slot->index, base->name);
 		removal_poke(base);
 		resize_queue(RESIZE_GEOMETRY, parent, parent->own_blocks, NULL, NULL);
@@ -270,25 +288,55 @@ static void returned(void *arg, const struct err *err)
 	attach_end(attach, NULL);
 }
 
+/* Nothing is in flight in the parent: nobody reads its array of bases. */
+static void append(struct attach *attach)
+{
+	struct base_slot *slot = attach->slot;
+	struct bdev *parent = slot->parent;
+	struct bdev_graph *g = parent->graph;
+	struct bdev_done done = attach->done;
+
+	BELLOWS_ASSERT(slot->index == parent->num_bases);
+	parent->bases = xrealloc(parent->bases, (slot->index + 2U) * sizeof(*parent->bases));
+	g->slots = xrealloc(g->slots, (slot->index + 2U) * sizeof(struct base_slot *));
+	parent->bases[slot->index] = slot->base;
+	parent->bases[slot->index + 1U] = NULL;
+	g->slots[slot->index] = slot;
+	parent->num_bases++;
+	g->adding = NULL;
+	slot->state = SLOT_HELD;
+	spec_add_base(g->spec, slot->base->name);
+	attach->done.fn = NULL;
+	bdev_done_call(done, NULL);
+}
+
 /* The parent is quiet, or could not be made so. */
 static void attach_quiet(void *arg, const struct err *err)
 {
 	struct attach *attach = arg;
 	struct base_slot *slot = attach->slot;
 	struct bdev *parent = slot->parent;
+	bool unused = err && attach->added;
 
-	if (!err) {
+	if (!err && attach->added) {
+		append(attach);
+		bdev_unquiesce(parent);
+	} else if (!err) {
 		parent->bases[slot->index] = slot->base;
 		bdev_unquiesce(parent);
 	} else {
 		graph_release(slot);
 	}
+	if (unused)
+		parent->graph->adding = NULL;
 	job_done(&attach->job);
 	if (err || !attach->returned)
 		attach_end(attach, err);
 	else
 		parent->module->base_returned(parent, slot->index,
 		        step_begin(parent, "taking back a base", returned, attach));
+	if (unused)
+		free(slot);
 }
 
 /*
@@ -331,15 +379,22 @@ static void attach_run(struct job *job)
 	attach_raise(container_of(job, struct attach, job), NULL);
 }
 
+enum attach_kind {
+	ATTACH_GIVEN,
+	ATTACH_RETURNED,
+	ATTACH_ADDED
+};
+
 static void attach_start(
-        struct base_slot *slot, struct bdev *base, bool is_returned, struct bdev_done done)
+        struct base_slot *slot, struct bdev *base, enum attach_kind kind, struct bdev_done done)
 {
 	struct attach *attach = xcalloc(1, sizeof(*attach));
 
 	graph_claim(slot, base);
 	slot->state = SLOT_COMING;
 	attach->slot = slot;
-	attach->returned = is_returned;
+	attach->returned = kind == ATTACH_RETURNED;
+	attach->added = kind == ATTACH_ADDED;
 	attach->done = done;
 	attach->job.run = attach_run;
 	bdev_hold(slot->parent);
@@ -355,7 +410,34 @@ void bdev_base_attach(struct bdev *bdev, unsigned index, struct bdev *base, stru
 	if (may_attach(bdev, index, base, &err) != 0)
 		bdev_done_call(done, &err);
 	else
-		attach_start(&bdev->graph->slots[index], base, false, done);
+		attach_start(bdev->graph->slots[index], base, ATTACH_GIVEN, done);
+}
+
+static int may_add(struct bdev *bdev, struct bdev *base, struct err *err)
+{
+	unsigned max = bdev->module->bases_max;
+
+	if (bdev->state != BDEV_ONLINE)
+		return err_set(err, -ENODEV, "'%s' is being removed", bdev->name);
+	if (bdev->graph->adding)
+		return err_set(err, -EBUSY, "'%s' is just getting another base", bdev->name);
+	if (bdev->num_bases >= max)
+		return err_set(err, -ENOSPC, "'%s' has %u bases, and a %s takes no more",
+		        bdev->name, bdev->num_bases, bdev->module->name);
+	return may_stand_on(bdev, bdev->num_bases, base, err);
+}
+
+void bdev_base_add(struct bdev *bdev, struct bdev *base, struct bdev_done done)
+{
+	struct err err = ERR_NONE;
+
+	BELLOWS_ASSERT(loop_is_control());
+	if (may_add(bdev, base, &err) != 0) {
+		bdev_done_call(done, &err);
+		return;
+	}
+	bdev->graph->adding = base_slot_new(bdev, bdev->num_bases);
+	attach_start(bdev->graph->adding, base, ATTACH_ADDED, done);
 }
 
 static bool expects(const struct base_slot *slot, const struct bdev *bdev)
@@ -375,13 +457,14 @@ void base_appeared(struct bdev *bdev)
 		if (parent->state != BDEV_ONLINE || !parent->module->base_returned)
 			continue;
 		for (unsigned i = 0; i < parent->num_bases; i++) {
-			struct base_slot *slot = &parent->graph->slots[i];
+			struct base_slot *slot = parent->graph->slots[i];
 			struct err err = ERR_NONE;
 
 			if (!expects(slot, bdev))
 				continue;
 			if (may_attach(parent, i, bdev, &err) == 0)
-				attach_start(slot, bdev, true, (struct bdev_done){.fn = NULL});
+				attach_start(slot, bdev, ATTACH_RETURNED,
+				        (struct bdev_done){.fn = NULL});
 			else
 				log_warning("bdev", "'%s' can't return to '%s': %s", bdev->name,
 				        parent->name, err.text);

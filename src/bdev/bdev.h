@@ -257,7 +257,7 @@ struct bdev {
 	uint32_t caps; /* control loop only */
 	uint32_t block_shift;
 	struct bdev_loop *loops; /* [loops_count()] */
-	struct bdev **bases;     /* [num_bases]; NULL: missing */
+	struct bdev **bases;     /* [num_bases]; NULL: missing. See bdev_base_add */
 	void *priv;
 	uint64_t num_blocks; /* bdev_num_blocks */
 	unsigned num_bases;
@@ -359,6 +359,11 @@ void bdev_gone(struct bdev *bdev, const char *why);
  */
 void bdev_base_attach(struct bdev *bdev, unsigned index, struct bdev *base, struct bdev_done done);
 void bdev_base_detach(struct bdev *bdev, unsigned index, struct bdev_done done);
+/* One base more than at its creation: an unclaimed one in a slot of its own behind the last, or
+ * nothing (errors as attach; -ENOSPC: the module takes no more; -EBUSY: another one is coming).
+ * bases and num_bases change under quiesce, and done is called before requests go on: there the
+ * module changes what its submit reads. Its geometry may be asked before with one base more. */
+void bdev_base_add(struct bdev *bdev, struct bdev *base, struct bdev_done done);
 
 /* By name, alias or UUID text. NULL: none that is visible. */
 struct bdev *bdev_find(const char *name);

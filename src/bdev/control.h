@@ -67,9 +67,10 @@ struct name_entry {
 
 struct bdev_graph {
 	struct bdev *bdev;
-	struct list handles; /* of bdev_handle */
-	struct list parents; /* of base_slot */
-	struct base_slot *slots;
+	struct list handles;      /* of bdev_handle */
+	struct list parents;      /* of base_slot */
+	struct base_slot **slots; /* [num_bases] */
+	struct base_slot *adding; /* behind the last; on its way, or NULL */
 	struct name_entry *name;
 	struct name_entry **aliases; /* [0] is the UUID text */
 	unsigned num_aliases;
@@ -182,6 +183,10 @@ bool jobs_idle(void);
  */
 int geometry_derive(const struct bdev *bdev, const struct bdev_geometry *bases, uint64_t own_blocks,
         bool fact, struct bdev_geometry *out, struct err *err) must_check;
+/* The same with another number of bases: for one more. */
+int geometry_derive_with(const struct bdev *bdev, const struct bdev_geometry *bases,
+        unsigned num_bases, uint64_t own_blocks, bool fact, struct bdev_geometry *out,
+        struct err *err) must_check;
 /* From the bases as they are published. */
 int geometry_now(const struct bdev *bdev, uint64_t own_blocks, struct bdev_geometry *out,
         struct err *err) must_check;
@@ -203,6 +208,8 @@ void spec_take_params(struct bdev_spec *spec, const void *params);
 void spec_free(struct bdev_spec *spec);
 /* Another base stands in this slot; NULL: none. */
 void spec_set_base(struct bdev_spec *spec, unsigned index, const char *name);
+/* One base more. */
+void spec_add_base(struct bdev_spec *spec, const char *name);
 /* The given UUID, or one that is made up. */
 void spec_make_uuid(const struct bdev_spec *spec, struct bdev *const *bases, uuid_t out);
 
@@ -237,6 +244,8 @@ void examine_forget_all(void);
 /* ---- bases that go and come
  * ---------------------------------------------------------------------- */
 
+/* An empty slot of bdev, in no list. */
+struct base_slot *base_slot_new(struct bdev *bdev, unsigned index);
 /* Asks the module to let go of the base; the slot becomes LET_GO, or the parent is removed. */
 void base_ask(struct base_slot *slot);
 /* Takes a base that was let go of out of bases[] and gives the claim back. */

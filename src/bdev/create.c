@@ -265,7 +265,7 @@ static struct bdev *make(struct bdev_spec *spec, struct bdev *const *bases)
 	g->bdev = bdev;
 	g->spec = spec;
 	g->sequence = ++sequence;
-	g->slots = xcalloc(spec->num_bases + 1U, sizeof(*g->slots));
+	g->slots = xcalloc(spec->num_bases + 1U, sizeof(struct base_slot *));
 	g->meta = (struct bdev_handle){.bdev = bdev, .write = true};
 	list_init(&g->handles);
 	list_init(&g->parents);
@@ -273,11 +273,9 @@ static struct bdev *make(struct bdev_spec *spec, struct bdev *const *bases)
 	list_init(&g->meta.link);
 	list_init(&g->removal.waiters);
 	for (unsigned i = 0; i < spec->num_bases; i++) {
-		struct base_slot *slot = &g->slots[i];
+		struct base_slot *slot = base_slot_new(bdev, i);
 
-		slot->parent = bdev;
-		slot->index = i;
-		list_init(&slot->link);
+		g->slots[i] = slot;
 		if (spec->bases[i] && !bases[i])
 			str_copy(slot->name, sizeof(slot->name), spec->bases[i]);
 		if (bases[i])

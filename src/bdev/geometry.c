@@ -46,7 +46,11 @@ static bool missing(const struct bdev_geometry *base)
 
 static const char *base_name(const struct bdev *bdev, unsigned i)
 {
-	return bdev->graph->slots[i].name;
+	const struct bdev_graph *g = bdev->graph;
+
+	if (i < bdev->num_bases)
+		return g->slots[i]->name;
+	return g->adding ? g->adding->name : "the new one";
 }
 
 static const char *without_its_base(const struct bdev *bdev)
@@ -56,12 +60,12 @@ static const char *without_its_base(const struct bdev *bdev)
 
 /* The text for a module that has given none. */
 static void default_why(const struct bdev *bdev, const struct bdev_geometry *bases,
-        uint64_t own_blocks, struct bdev_geometry *out)
+        unsigned num_bases, uint64_t own_blocks, struct bdev_geometry *out)
 {
 	unsigned present = 0, smallest = 0;
 	bool equal = true;
 
-	for (unsigned i = 0; i < bdev->num_bases; i++) {
+	for (unsigned i = 0; i < num_bases; i++) {
 		if (missing(&bases[i]))
 			continue;
 		if (present && bases[i].num_blocks != bases[smallest].num_blocks)
@@ -72,9 +76,9 @@ static void default_why(const struct bdev *bdev, const struct bdev_geometry *bas
 	}
 	if (present == 0 || own_blocks != 0)
 		snprintf(out->why, sizeof(out->why), "its own size");
-	else if (bdev->num_bases == 1 && out->num_blocks == bases[0].num_blocks)
+	else if (num_bases == 1 && out->num_blocks == bases[0].num_blocks)
 		snprintf(out->why, sizeof(out->why), "same as base '%.100s'", base_name(bdev, 0));
-	else if (bdev->num_bases == 1)
+	else if (num_bases == 1)
 		snprintf(out->why, sizeof(out->why), "follows base '%.100s'", base_name(bdev, 0));
 	else if (equal)
 		snprintf(out->why, sizeof(out->why), "from %u bases of the same size", present);
@@ -191,12 +195,13 @@ static int hold(const struct bdev *bdev, bool fact, struct bdev_geometry *out, s
 }
 
 /* Who has not said that it keeps the rules of zones would break them without a word. */
-static int refuse_zones(const struct bdev *bdev, const struct bdev_geometry *bases, struct err *err)
+static int refuse_zones(const struct bdev *bdev, const struct bdev_geometry *bases,
+        unsigned num_bases, struct err *err)
 {
 	const struct bdev_module *module = bdev->module;
 	char label[BDEV_LABEL_MAX];
 
-	for (unsigned i = 0; module->submit && !module->keeps_zones && i < bdev->num_bases; i++) {
+	for (unsigned i = 0; module->submit && !module->keeps_zones && i < num_bases; i++) {
 		if (bases[i].zone_blocks)
 			return err_set(err, -ENOTSUP,
 			        "%s can't stand on '%s', which is zoned: a %s bdev does not keep "
@@ -207,16 +212,17 @@ static int refuse_zones(const struct bdev *bdev, const struct bdev_geometry *bas
 	return 0;
 }
 
-int geometry_derive(const struct bdev *bdev, const struct bdev_geometry *bases, uint64_t own_blocks,
-        bool fact, struct bdev_geometry *out, struct err *err)
+int geometry_derive_with(const struct bdev *bdev, const struct bdev_geometry *bases,
+        unsigned num_bases, uint64_t own_blocks, bool fact, struct bdev_geometry *out,
+        struct err *err)
 {
 	const struct bdev_module *module = bdev->module;
 	const struct bdev_geometry *first = NULL;
-	int rc = refuse_zones(bdev, bases, err);
+	int rc = refuse_zones(bdev, bases, num_bases, err);
 
 	if (rc != 0)
 		return rc;
-	for (unsigned i = 0; i < bdev->num_bases && !first; i++) {
+	for (unsigned i = 0; i < num_bases && !first; i++) {
 		if (!missing(&bases[i]))
 			first = &bases[i];
 	}
@@ -231,7 +237,7 @@ int geometry_derive(const struct bdev *bdev, const struct bdev_geometry *bases, 
 	out->split_on_boundary = false;
 	if (module->geometry) {
 		struct bdev_geometry_in in = {
-		        .bases = bases, .num_bases = bdev->num_bases, .own_blocks = own_blocks};
+		        .bases = bases, .num_bases = num_bases, .own_blocks = own_blocks};
 		struct err reason = ERR_NONE;
 		char label[BDEV_LABEL_MAX];
 
@@ -247,8 +253,14 @@ int geometry_derive(const struct bdev *bdev, const struct bdev_geometry *bases, 
 	if (rc != 0)
 		return rc;
 	if (out->why[0] == '\0')
-		default_why(bdev, bases, own_blocks, out);
+		default_why(bdev, bases, num_bases, own_blocks, out);
 	return hold(bdev, fact, out, err);
+}
+
+int geometry_derive(const struct bdev *bdev, const struct bdev_geometry *bases, uint64_t own_blocks,
+        bool fact, struct bdev_geometry *out, struct err *err)
+{
+	return geometry_derive_with(bdev, bases, bdev->num_bases, own_blocks, fact, out, err);
 }
 
 int geometry_now(

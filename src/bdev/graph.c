@@ -226,7 +226,7 @@ int graph_depth(const struct bdev *bdev, unsigned *rank, unsigned *frames, struc
 	*rank = 0;
 	*frames = 1;
 	for (unsigned i = 0; i < bdev->num_bases; i++) {
-		const struct bdev *base = bdev->graph->slots[i].base;
+		const struct bdev *base = bdev->graph->slots[i]->base;
 
 		if (!base)
 			continue;

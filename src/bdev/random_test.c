@@ -203,6 +203,8 @@ static void op_member(void)
 	asked++;
 	if (pick(2))
 		bdev_base_detach(bdev, pick(4), done);
+	else if (pick(3) == 0)
+		bdev_base_add(bdev, base, done);
 	else
 		bdev_base_attach(bdev, pick(4), base, done);
 }

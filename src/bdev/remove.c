@@ -158,8 +158,11 @@ static void removal_finish(struct bdev *bdev)
 	BELLOWS_ASSERT(list_empty(&g->parents) && list_empty(&g->handles) && g->pending == 0);
 	loop_timer_stop(loop_self(), &g->removal.timer);
 	list_remove(&bdev->link);
-	for (unsigned i = 0; i < bdev->num_bases; i++)
-		graph_release(&g->slots[i]);
+	BELLOWS_ASSERT(!g->adding);
+	for (unsigned i = 0; i < bdev->num_bases; i++) {
+		graph_release(g->slots[i]);
+		free(g->slots[i]);
+	}
 	name_remove(g->name);
 	for (unsigned i = 0; i < g->num_aliases; i++)
 		name_remove(g->aliases[i]);

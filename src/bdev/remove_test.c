@@ -373,6 +373,79 @@ static void test_attach_too_deep(void **state)
 	assert_false(bdev_is_claimed(x));
 }
 
+static void test_one_base_more(void **state)
+{
+	static struct script script = {0};
+	struct holder top = {.told = BDEV_TOLD};
+	struct test_done done, second;
+	struct bdev *min, *a = test_leaf_make("a", 100, NULL), *deep;
+	struct bdev *d = test_leaf_make("d", 100, NULL);
+
+	(void)state;
+	test_leaf_make("b", 100, NULL);
+	min = test_make(&test_min, "min", &script, "a", "b", NULL);
+	test_open(&top, min, true, "top");
+	bdev_base_add(min, test_leaf_make("small", 99, NULL), test_done_init(&done));
+	assert_int_equal(test_done_wait(&done), -ENOSPC);
+	bdev_base_add(min, a, test_done_init(&done));
+	assert_int_equal(test_done_wait(&done), -EPERM);
+	bdev_base_add(min, min, test_done_init(&done));
+	assert_int_equal(test_done_wait(&done), -ELOOP);
+	assert_int_equal(min->num_bases, 2);
+	test_leaf_make("c", 120, NULL);
+	deep = test_make(&test_pass, "deep", NULL, "c", NULL);
+	bdev_base_add(min, deep, test_done_init(&done));
+	bdev_base_add(min, d, test_done_init(&second));
+	assert_int_equal(test_done_wait(&second), -EBUSY);
+	assert_int_equal(test_done_wait(&done), 0);
+	assert_int_equal(min->num_bases, 3);
+	assert_ptr_equal(min->bases[2], deep);
+	assert_int_equal(min->rank, 2);
+	assert_int_equal(bdev_get_spec(min)->num_bases, 3);
+	assert_string_equal(bdev_get_spec(min)->bases[2], "deep");
+	assert_int_equal(bdev_num_blocks(min), 100);
+	/* It counts, may be taken out, may be lost and returns. */
+	assert_int_equal(test_remove(a, NULL), 0);
+	bdev_base_detach(min, 1, test_done_init(&done));
+	assert_int_equal(test_done_wait(&done), 0);
+	wait_until(bdev_num_blocks(min) == 120);
+	bdev_base_add(min, bdev_find("b"), test_done_init(&done));
+	assert_int_equal(test_done_wait(&done), -ENOSPC);
+	assert_false(bdev_is_claimed(bdev_find("b")));
+	bdev_base_add(min, test_leaf_make("e", 120, NULL), test_done_init(&done));
+	assert_int_equal(test_done_wait(&done), 0);
+	bdev_base_add(min, test_leaf_make("f", 120, NULL), test_done_init(&done));
+	assert_int_equal(test_done_wait(&done), -ENOSPC); /* four is the most */
+	test_close(&top);
+	assert_int_equal(test_remove(min, NULL), 0);
+	assert_false(bdev_is_claimed(deep));
+}
+
+/* The base goes, or the bdev does, while it is on its way. */
+static void test_one_base_more_in_bad_times(void **state)
+{
+	static struct script script = {0};
+	struct test_done done, gone;
+	struct bdev *min, *c;
+
+	(void)state;
+	test_leaf_make("a", 100, NULL);
+	test_leaf_make("b", 100, NULL);
+	min = test_make(&test_min, "min", &script, "a", "b", NULL);
+	c = test_leaf_make("c", 100, NULL);
+	bdev_base_add(min, c, test_done_init(&done));
+	bdev_gone(c, "pulled");
+	test_done_wait(&done);
+	wait_until(!bdev_find("c"));
+	wait_until(min->num_bases == 2 || !min->bases[2]);
+	c = test_leaf_make("c2", 100, NULL);
+	bdev_base_add(min, c, test_done_init(&done));
+	bdev_remove(min, test_done_init(&gone));
+	test_done_wait(&done);
+	assert_int_equal(test_done_wait(&gone), 0);
+	wait_until(!bdev_is_claimed(c));
+}
+
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, test_setup, test_teardown)
 
 int main(void)
@@ -390,6 +463,8 @@ int main(void)
 	        TEST(test_created_without_a_member),
 	        TEST(test_attach_and_detach),
 	        TEST(test_attach_too_deep),
+	        TEST(test_one_base_more),
+	        TEST(test_one_base_more_in_bad_times),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

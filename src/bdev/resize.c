@@ -131,11 +131,11 @@ static int check_wish(const struct transaction *t, struct err *err)
 	graph_label(bdev, label, sizeof(label));
 	if (!bdev->module->resize && bdev->num_bases == 1)
 		return err_set(err, -EINVAL, "%s: its size follows '%s'; resize that", label,
-		        bdev->graph->slots[0].name);
+		        bdev->graph->slots[0]->name);
 	if (!bdev->module->resize && bdev->num_bases > 1)
 		return err_set(err, -EINVAL,
 		        "%s: its size follows its %u bases ('%s', ...); resize those", label,
-		        bdev->num_bases, bdev->graph->slots[0].name);
+		        bdev->num_bases, bdev->graph->slots[0]->name);
 	if (!bdev->module->resize)
 		return err_set(err, -EINVAL,
 		        "%s: its size is that of its storage; resize that, then rescan", label);

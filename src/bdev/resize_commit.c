@@ -210,7 +210,7 @@ static bool drop_layer(struct transaction *t, struct layer *layer)
 		return false;
 	}
 	for (unsigned i = 0; i < bdev->num_bases; i++) {
-		struct base_slot *slot = &bdev->graph->slots[i];
+		struct base_slot *slot = bdev->graph->slots[i];
 
 		for (unsigned k = 0; k < t->num_layers; k++) {
 			const struct layer *below = &t->layers[k];

@@ -84,6 +84,16 @@ void spec_set_base(struct bdev_spec *spec, unsigned index, const char *name)
 	bases[index] = name ? xstrdup(name) : NULL;
 }
 
+void spec_add_base(struct bdev_spec *spec, const char *name)
+{
+	char **bases = (char **)(uintptr_t)spec->bases;
+
+	bases = xrealloc(bases, (spec->num_bases + 2U) * sizeof(char *));
+	bases[spec->num_bases++] = xstrdup(name);
+	bases[spec->num_bases] = NULL;
+	spec->bases = (const char *const *)bases;
+}
+
 static int check_bases(const struct bdev_spec *spec, struct err *err)
 {
 	const struct bdev_module *module = spec->module;

@@ -72,9 +72,15 @@ void zone_blocks_zero(struct zone_blocks *b, uint64_t block)
 {
 	struct zone_block *at = block_at(b, block);
 
+	at->changed = ++b->clock;
+	if (at->unsure)
+		at->unsure_until = b->clock;
 	at->value = 0;
 	at->unsure = false;
-	at->changed = ++b->clock;
+	for (uint32_t i = 0; i < at->count; i++) {
+		if (at->over[i] == 0)
+			at->over[i] = b->clock;
+	}
 }
 
 void zone_blocks_grown(struct zone_blocks *b, uint64_t block)
@@ -91,10 +97,12 @@ void zone_blocks_flushed(struct zone_blocks *b, uint32_t began)
 	}
 }
 
-static bool was_there(const struct zone_block *at, uint32_t from, const uint8_t *data)
+/* Among the values from this index on, and of those only what no reset had taken away before. */
+static bool was_there(
+        const struct zone_block *at, uint32_t from, uint32_t before, const uint8_t *data)
 {
 	for (uint32_t i = from; i < at->count; i++) {
-		if (holds(data, at->values[i]))
+		if ((at->over[i] == 0 || at->over[i] > before) && holds(data, at->values[i]))
 			return true;
 	}
 	return at->lost_count;
@@ -104,10 +112,11 @@ bool zone_blocks_may_read(
         const struct zone_blocks *b, uint64_t block, uint32_t began, const uint8_t *data)
 {
 	const struct zone_block *at = &b->at[block];
+	bool unsure = at->unsure || at->unsure_until > began;
 
-	if (at->changed < began && at->in_flight == 0 && !at->unsure)
+	if (at->changed < began && at->in_flight == 0 && !unsure)
 		return holds(data, at->value);
-	return holds(data, 0) || was_there(at, 0, data);
+	return holds(data, 0) || was_there(at, 0, unsure ? 0 : began, data);
 }
 
 bool zone_blocks_may_find(
@@ -115,5 +124,5 @@ bool zone_blocks_may_find(
 {
 	const struct zone_block *at = &b->at[block];
 
-	return was_there(at, power_cut ? at->durable : at->acked, data);
+	return was_there(at, power_cut ? at->durable : at->acked, 0, data);
 }

@@ -13,12 +13,14 @@
 struct zone_block {
 	uint32_t value;                 /* what a read returns now, unless unsure */
 	bool unsure;                    /* a write to it has failed and was not taken back */
+	uint32_t unsure_until;          /* before it was last reset */
 	bool lost_count;                /* more values than there is room for: anything goes */
 	uint32_t changed;               /* when either last changed */
 	uint32_t in_flight;             /* writes */
 	uint32_t count, acked, durable; /* of values; the last of them that is */
 	uint32_t acked_at;
 	uint32_t values[ZONE_BLOCK_VALUES]; /* each a number of its own; 0: zeroes */
+	uint32_t over[ZONE_BLOCK_VALUES];   /* when a reset took it away; 0: it has not */
 };
 
 struct zone_blocks {

@@ -28,7 +28,7 @@ static bool in_queue(const struct op *op)
 {
 	const struct zone_loop *zl = life.bdev->loops[op->loop].state;
 
-	for (const struct loop_task *t = zl->head; t; t = t->next) {
+	for (const struct loop_task *t = zl->changes.head; t; t = t->next) {
 		if (t == &op->bio.task)
 			return true;
 	}
@@ -129,6 +129,15 @@ static void model_reports(const struct op *op)
 	}
 }
 
+static bool met_offline(const struct op *op)
+{
+	for (uint64_t b = op->offset; b < op->offset + op->blocks; b++) {
+		if (life.model.zones[b / kept->zone_blocks].state == ZONE_OFFLINE)
+			return true;
+	}
+	return false;
+}
+
 static void settle(struct op *op)
 {
 	op->settled = true;
@@ -146,12 +155,8 @@ static void settle(struct op *op)
 			op->expected = -EINVAL;
 		break;
 	case KIND_READ:
-		if (op->late && op->bio.status == -EIO)
-			op->expected = -EIO; /* among others, in whatever order */
-		for (uint64_t b = op->offset; !op->late && b < op->offset + op->blocks; b++) {
-			if (life.model.zones[b / kept->zone_blocks].state == ZONE_OFFLINE)
-				op->expected = -EIO;
-		}
+		if (!op->late && met_offline(op))
+			op->expected = -EIO;
 		break;
 	case KIND_REPORT:
 		if (!op->late)
@@ -309,6 +314,8 @@ void zone_op_done(struct bio *bio)
 	op->ended = true;
 	zone_op_trace(op, "ends");
 	zone_follow();
+	if (op->kind == KIND_READ && status == -EIO && met_offline(op))
+		op->expected = -EIO;
 	if (status != op->expected && !(life.disks_fail && op->expected == 0))
 		sim_fail("wrong status", "kind %u on %lu+%lu (request %lu) ends with %d, not %d",
 		        op->kind, op->offset, op->blocks, op->order, status, op->expected);

@@ -82,6 +82,7 @@ struct gpt_disk {
 	unsigned working;  /* who holds it */
 	unsigned deleting; /* calls that take its table away: nothing new is shown */
 	bool reading;
+	bool has_table;        /* when it was last read */
 	bool judged;           /* it has problems that outlive its partitions */
 	struct list now, next; /* who waits for the table to be read: this time, and once more */
 };

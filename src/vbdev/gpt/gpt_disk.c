@@ -310,6 +310,7 @@ static void table_read(struct gpt_job *job, const struct err *err)
 {
 	struct round *round = job->arg;
 
+	round->disk->has_table = job->found.used;
 	if ((err && err->code) || !job->found.used || round->disk->deleting) {
 		round_over(round, err);
 		return;

@@ -294,8 +294,16 @@ static void grow_handler(struct rpc_request *request, void *params)
 static void create_shown(void *arg, const struct err *err)
 {
 	struct call *call = arg;
+	const struct gpt_disk *disk = gpt_disk_find(call->name);
+	struct err own = ERR_NONE;
 
-	end_call(call, err, err && err->code ? NULL : part_names(gpt_disk_find(call->name)));
+	if (err && err->code)
+		own = *err;
+	else if (!disk || !disk->has_table)
+		err_set(&own, -EIO,
+		        "the table was written to '%s' and can't be read back: does it keep data?",
+		        call->name);
+	end_call(call, &own, own.code ? NULL : part_names(disk));
 }
 
 static void create_written(struct gpt_job *job, const struct err *err)
@@ -338,6 +346,12 @@ static void create_handler(struct rpc_request *request, void *params)
 
 	if (!bdev)
 		return;
+	if (bdev->geometry.zone_blocks) {
+		rpc_fail(request, -EINVAL,
+		        "'%s' is zoned: a partition table is written where it stands, and again",
+		        bdev->name);
+		return;
+	}
 	call = new_call(request, bdev);
 	call->unused = true;
 	call->layout.count = p->partition_count;

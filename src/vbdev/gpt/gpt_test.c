@@ -520,6 +520,18 @@ static void test_table_of_a_layer(void **state)
 	json_decref(after);
 }
 
+/* Where no table can stay none is said to have been made. */
+static void test_bases_that_keep_no_table(void **state)
+{
+	(void)state;
+	inproc_ok("bdev_null_create", "{'name': 'n', 'num_blocks': 8192, 'block_size': 512}");
+	inproc_error(-EIO, "can't be read back", "bdev_gpt_create", "{'base_bdev': 'n'}");
+	inproc_ok("bdev_zone_block_create",
+	        "{'name': 'z', 'base_bdev': 'n', 'zone_capacity': 64, 'optimal_open_zones': 1}");
+	inproc_error(-EINVAL, "zoned", "bdev_gpt_create", "{'base_bdev': 'z'}");
+	assert_false(bdev_exists("np1"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -533,6 +545,7 @@ int main(void)
 	        cmocka_unit_test_setup_teardown(test_create_and_delete, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_name_in_the_way, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_table_of_a_layer, setup, teardown),
+	        cmocka_unit_test_setup_teardown(test_bases_that_keep_no_table, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

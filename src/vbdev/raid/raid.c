@@ -12,6 +12,7 @@
 #include "vbdev/raid/raid_bitmap.h"
 #include "vbdev/raid/raid_check.h"
 #include "vbdev/raid/raid_spare.h"
+#include "vbdev/raid/raid_tell.h"
 
 struct list raids = LIST_INIT(raids);
 
@@ -76,12 +77,13 @@ const struct raid_level *raid_level_by_name(const char *name)
 struct raid *raid_new(const char *name, const struct raid_level *level, unsigned num_slots)
 {
 	struct raid *raid = xcalloc(1, sizeof(*raid));
+	unsigned places = level->grows ? level->members_max : num_slots;
 
 	str_copy(raid->name, sizeof(raid->name), name);
 	raid->level = level;
 	raid->num_slots = num_slots;
-	raid->slots = xcalloc(num_slots, sizeof(*raid->slots));
-	for (unsigned i = 0; i < num_slots; i++) {
+	raid->slots = xcalloc(places, sizeof(*raid->slots));
+	for (unsigned i = 0; i < places; i++) {
 		raid->slots[i].raid = raid;
 		list_init(&raid->slots[i].leaving);
 	}
@@ -294,19 +296,10 @@ static json_t *save(const struct bdev *bdev)
 
 static json_t *save_module(void)
 {
-	json_t *calls = json_array(), *options;
+	json_t *calls = json_array();
 	struct raid *raid;
 
-	options = json_pack("{s:I, s:I}", "process_window_size_kb",
-	        (json_int_t)raid_options.window_kb, "process_max_bandwidth_mb_sec",
-	        (json_int_t)raid_options.bandwidth_mb);
-	if (raid_options.wait_s == RAID_WAIT_NEVER)
-		json_object_set_new(options, "degraded_start_wait", json_string("never"));
-	else if (raid_options.wait_s != RAID_WAIT_DEFAULT_S)
-		json_object_set_new(options, "degraded_start_wait",
-		        json_integer((json_int_t)raid_options.wait_s));
-	json_array_append_new(calls,
-	        json_pack("{s:s, s:o}", "method", "bdev_raid_set_options", "params", options));
+	raid_options_save(calls);
 	list_for_each (raid, &raids, link) {
 		bool asked_for = raid->state == RAID_CONFIGURING || raid->state == RAID_STARTING ||
 		                 raid->state == RAID_OFFLINE;
@@ -462,6 +455,8 @@ static void bitmap_closed(void *arg, const struct err *err)
 			raid_set_state(raid, RAID_STOPPING);
 		raid_set_state(
 		        raid, raid->state == RAID_STARTING ? RAID_CONFIGURING : RAID_OFFLINE);
+		if (raid->state == RAID_OFFLINE)
+			raid_tell_failed(raid);
 		raid->lost = false;
 		ended(ending, NULL);
 		return;
@@ -522,7 +517,7 @@ static void stop(void)
 	list_for_each_safe (raid, next, &raids, link)
 		raid_delete(raid, false, (struct bdev_done){.fn = NULL});
 	raid_spares_stop();
-	raid_options = (struct raid_options)RAID_OPTIONS_DEFAULT;
+	raid_options_stop();
 }
 
 struct bdev_module raid_module = {

@@ -16,6 +16,7 @@
 #include "bdev/bdev.h"
 #include "rpc/rpc.h"
 #include "vbdev/raid/raid_ext.h"
+#include "vbdev/raid/raid_pace.h"
 #include "vbdev/raid/raid_superblock.h"
 
 #define RAID_SLOTS_MAX RAID_SB_SLOTS_MAX
@@ -52,6 +53,7 @@ struct raid_slot {
 	uint64_t data_offset_blocks;
 	uint64_t data_blocks; /* used of the member; 0: not known yet */
 	uint64_t seq;         /* of the superblock that it came with; 0: none of this array */
+	bool joining;         /* raid_join is bringing a bdev into it */
 	struct list leaving;  /* calls that wait until it is recorded */
 };
 
@@ -87,6 +89,7 @@ struct raid_level {
 	bool strips;     /* needs a strip size */
 	bool redundant;  /* lives on without a member */
 	unsigned parity; /* redundant: so many members' worth is parity; 0: all have all data */
+	bool grows;      /* may get more members than it was made with, up to members_max */
 	void (*submit)(struct bio *bio);
 	/* Redundant: a request that raid_park has kept. */
 	void (*settle)(struct bio *bio);
@@ -136,7 +139,8 @@ struct raid {
 	bool degraded_start;
 	unsigned busy; /* calls that will come back to it */
 	unsigned num_slots;
-	struct raid_slot *slots;
+	bool growing;            /* slots[num_slots] is for a member that is being added */
+	struct raid_slot *slots; /* of levels that grow members_max */
 	struct bdev *bdev;
 	struct raid_sb sb;
 	bool ext_kept;     /* of parity: members have an extension */
@@ -149,6 +153,11 @@ struct raid {
 	struct raid_resync *resync;
 	struct raid_check *check;
 	struct raid_checked checked;
+	struct raid_told {
+		unsigned percent;
+		uint64_t ns;
+	} progress_told; /* raid_tell.h */
+	struct raid_pace pace;
 	struct loop_timer wait;     /* for members, before a degraded start */
 	struct bdev_done started;   /* who waits for the bdev */
 	struct list start_waiters;  /* the same, examinations */
@@ -183,6 +192,7 @@ struct raid5_loop {
 };
 
 struct raid_loop {
+	bool client; /* has sent a request since the last look; atomic */
 	uint64_t reading_blocks[RAID1_SLOTS_MAX]; /* outstanding */
 	struct loop_task *parked;                 /* writes that wait for a record */
 	struct loop_task release;
@@ -234,17 +244,18 @@ json_t *raid_describe(const struct raid *raid, bool named);
 json_t *raid_save_call(const struct raid *raid);
 void raid_problem(struct raid *raid, const char *key, const char *text, const char *action);
 
-/* ---- raid_options -----------------------------------------------------------------------------
+/* ---- raid_options.c ---------------------------------------------------------------------------
  */
 
 #define RAID_WAIT_NEVER UINT32_MAX
 #define RAID_WAIT_DEFAULT_S 10
 #define RAID_OPTIONS_DEFAULT                                                                       \
 	{                                                                                          \
-		.window_kb = 1024, .bandwidth_mb = 0, .wait_s = RAID_WAIT_DEFAULT_S                \
+		.pace = {RAID_WINDOW_DEFAULT_KB, 0, RAID_SHARE_DEFAULT},                           \
+		.wait_s = RAID_WAIT_DEFAULT_S                                                      \
 	}
 struct raid_options {
-	uint32_t window_kb, bandwidth_mb;
+	uint32_t pace[RAID_PACE_OPTIONS];
 	uint32_t wait_s; /* RAID_WAIT_NEVER: no degraded start by itself */
 };
 extern struct raid_options raid_options;
@@ -265,8 +276,14 @@ void raid_sb_read(struct bdev *bdev, raid_sb_read_fn fn, void *arg);
 /* Whether bdev can be the member of this slot, by its format and size. Sets block_bytes and the
  * slot's offset when they are not known yet. */
 int raid_member_fits(struct raid *raid, unsigned slot, const struct bdev *bdev, struct err *err);
+/* Where the superblock has the data of this very disk in this slot; 0: nowhere. */
+uint64_t raid_known_offset(const struct raid *raid, unsigned slot, const struct bdev *bdev);
 /* Claims it for the slot; only while the array has no bdev. */
 int raid_member_take(struct raid *raid, unsigned slot, struct bdev *bdev, struct err *err);
+/* The same for one that is to come into a free slot of an array that has a bdev: nobody else gets
+ * it. */
+int raid_member_reserve(struct raid *raid, unsigned slot, struct bdev *bdev, struct err *err);
+void raid_member_drop_handle(struct raid *raid, unsigned slot);
 /* Gives it back. expect: one of that name or UUID will be taken again. */
 void raid_member_release(struct raid *raid, unsigned slot, bool expect);
 /* While the bdev lives, its base slots are the claim. */
@@ -475,6 +492,14 @@ void raid_release(struct loop_task *task);
 static inline struct raid_io *raid_io_of(const struct bdev *bdev)
 {
 	return &((struct raid_priv *)bdev->priv)->raid->io;
+}
+
+/* A level that does something in the background calls it for each request. */
+static inline void raid_note_client(const struct bio *bio)
+{
+	struct raid_loop *state = bdev_loop_state(bio_bdev(bio), bio->loop);
+
+	__atomic_store_n(&state->client, true, __ATOMIC_RELAXED);
 }
 
 extern const struct rpc_method raid_methods[];

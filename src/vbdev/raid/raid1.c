@@ -157,6 +157,7 @@ static void raid1_write(struct bio *bio)
 
 static void raid1_submit(struct bio *bio)
 {
+	raid_note_client(bio);
 	if (bio->op == BIO_READ)
 		raid1_read(bio);
 	else if (bio->op == BIO_RESET)
@@ -169,7 +170,9 @@ static uint64_t capacity(const struct raid *raid, const uint64_t *data_blocks)
 {
 	uint64_t least = UINT64_MAX;
 
-	for (unsigned i = 0; i < raid->num_slots; i++) {
+	(void)raid;
+	/* One that is being added stands behind the last. */
+	for (unsigned i = 0; i < RAID1_SLOTS_MAX; i++) {
 		if (data_blocks[i])
 			least = min_u64(least, data_blocks[i]);
 	}
@@ -190,6 +193,7 @@ const struct raid_level raid1_level = {
         .members_min = 2,
         .members_max = RAID1_SLOTS_MAX,
         .redundant = true,
+        .grows = true,
         .submit = raid1_submit,
         .settle = settle,
         .capacity = capacity,

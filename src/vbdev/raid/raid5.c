@@ -151,6 +151,7 @@ static void raid5_flush(struct bio *bio)
 
 static void raid5_submit(struct bio *bio)
 {
+	raid_note_client(bio);
 	switch (bio->op) {
 	case BIO_READ:
 		raid5_read(bio);

@@ -129,6 +129,10 @@ static void mend_next(struct raid5_job *job)
 		job->wrong_rows += count_wrong(sum, n, block_bytes);
 		if (job->kind == RAID5_JOB_LOOK)
 			continue;
+		if (raid->io.readable != raid->io.all) {
+			job->status = -ENODEV; /* a member has left since it was read */
+			break;
+		}
 		xor_gen_bytes(old, src, PLANT(RAID5_REPAIR_WRONG) ? 1 : 2, n * block_bytes);
 		submit(job, parity, BIO_WRITE, row, n, old, mended);
 		return;

@@ -19,18 +19,18 @@
 struct sync_window {
 	struct raid5_job job;
 	struct raid5_sync *sync;
+	uint64_t buf_rows;
 	bool busy;
 };
 
 struct raid5_sync {
 	struct raid *raid;
 	struct sync_window windows[WINDOWS];
-	uint64_t window_rows;
 	unsigned busy;
 	bool stopping;
 	int status;
 	uint64_t next_row, mended_rows;
-	uint64_t first_row, begun_ns, next_due_ns;
+	uint64_t first_row, begun_ns;
 	uint64_t saved_rows, saved_ns;
 	struct loop_timer timer;
 };
@@ -114,6 +114,7 @@ static void window_done(struct raid5_job *job)
 	struct raid5_sync *sync = w->sync;
 
 	sync->busy--;
+	raid_pace_end(sync->raid);
 	if (job->status != 0) {
 		/* It stays busy, so that nothing behind it is published. */
 		sync->status = job->status;
@@ -129,23 +130,34 @@ static void window_done(struct raid5_job *job)
 }
 
 /* A buffer for each member and one for their sum. */
-static bool have_buffer(struct raid5_sync *sync, struct sync_window *w)
+static bool have_buffer(const struct raid *raid, struct sync_window *w, uint64_t rows)
 {
-	const struct raid *raid = sync->raid;
-	uint64_t bytes = (raid->num_slots + 1) * sync->window_rows * raid->block_bytes;
+	uint64_t bytes = (raid->num_slots + 1) * rows * raid->block_bytes;
 
-	if (!w->job.buf)
+	if (rows > w->buf_rows) {
+		free(w->job.buf);
 		w->job.buf = try_alloc_aligned(4096, align_up_u64(bytes, 4096));
+		w->buf_rows = w->job.buf ? rows : 0;
+	}
 	return w->job.buf != NULL;
+}
+
+static uint64_t window_rows(const struct raid *raid)
+{
+	uint64_t row_bytes = (uint64_t)raid->block_bytes * raid_data_members(raid);
+
+	return max_u64(raid_pace_window_bytes(raid) / row_bytes, 1);
 }
 
 static bool start_window(struct raid5_sync *sync, uint64_t total)
 {
+	const struct raid *raid = sync->raid;
 	struct sync_window *w = sync->windows;
+	uint64_t rows = min_u64(window_rows(raid), total - sync->next_row);
 
 	while (w->busy)
 		w++;
-	if (!have_buffer(sync, w))
+	if (!have_buffer(raid, w, rows))
 		return false;
 	w->sync = sync;
 	w->busy = true;
@@ -153,9 +165,10 @@ static bool start_window(struct raid5_sync *sync, uint64_t total)
 	w->job.kind = RAID5_JOB_SYNC;
 	w->job.done = window_done;
 	w->job.rows.lo = sync->next_row;
-	w->job.rows.hi = min_u64(total, sync->next_row + sync->window_rows);
+	w->job.rows.hi = sync->next_row + rows;
 	sync->next_row = w->job.rows.hi;
 	sync->busy++;
+	raid_pace_begin(sync->raid, rows * raid->num_slots * raid->block_bytes);
 	raid5_job_start(&w->job);
 	return true;
 }
@@ -163,24 +176,18 @@ static bool start_window(struct raid5_sync *sync, uint64_t total)
 static void step(struct raid5_sync *sync)
 {
 	struct raid *raid = sync->raid;
-	uint64_t limit_bytes = raid_options.bandwidth_mb * MIB(1);
-	uint64_t total = raid_member_blocks(raid);
+	uint64_t total = raid_member_blocks(raid), due_ns;
 
 	if (raid->io.readable != raid->io.all)
 		sync->stopping = true;
 	while (!sync->stopping && sync->busy < WINDOWS && sync->next_row < total) {
-		uint64_t now_ns = loop_now_ns(loop_self());
-
-		if (limit_bytes && now_ns < sync->next_due_ns) {
-			step_later(sync, sync->next_due_ns);
+		due_ns = raid_pace_next(raid);
+		if (due_ns) {
+			step_later(sync, due_ns);
 			return;
 		}
 		if (!start_window(sync, total))
 			sync->stopping = true;
-		if (limit_bytes)
-			sync->next_due_ns = now_ns + sync->window_rows * raid->num_slots *
-			                                     raid->block_bytes * NSEC_PER_SEC /
-			                                     limit_bytes;
 	}
 	if (sync->busy == 0)
 		sync_end(sync);
@@ -198,8 +205,6 @@ void raid5_sync_consider(struct raid *raid)
 	sync->next_row = sync->first_row = valid;
 	sync->begun_ns = sync->saved_ns = loop_now_ns(loop_self());
 	sync->saved_rows = valid;
-	sync->window_rows = max_u64(
-	        raid_options.window_kb * KIB(1) / raid->block_bytes / (raid->num_slots - 1), 1);
 	sync->timer.fire = timer_fired;
 	raid->raid5->sync = sync;
 	raid_bdev_hold(raid);

@@ -7,6 +7,7 @@
  * are not put together by anybody but the user.
  */
 #include "vbdev/raid/raid_spare.h"
+#include "vbdev/raid/raid_tell.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -14,8 +15,6 @@
 
 #include "base/log.h"
 #include "base/plant.h"
-
-struct raid_options raid_options = RAID_OPTIONS_DEFAULT;
 
 /* ---- the superblock of the array in memory ----------------------------------------------------
  */
@@ -131,6 +130,10 @@ static void start_done(void *arg, struct bdev *bdev, const struct err *err)
 
 		raid_problem(raid, "degraded", text,
 		        "bring it back, or give it another with bdev_raid_add_base_bdev");
+		for (unsigned i = 0; i < raid->num_slots; i++) {
+			if (raid->slots[i].use == SLOT_FREE)
+				raid_tell_degraded(raid, i, "not there at the start");
+		}
 	}
 	answer_start(raid, NULL);
 	offer_again(raid);
@@ -287,23 +290,74 @@ static struct raid *make_from(struct bdev *bdev, const struct raid_sb *sb, struc
 	return raid;
 }
 
-/* A newer superblock than the one that was known: members that it doesn't count are given back. */
-static void take_newer(struct raid *raid, const struct raid_sb *sb)
+/* Another superblock takes the place of ours: members that it doesn't count are given back. */
+static void take_other(struct raid *raid, const struct raid_sb *sb)
 {
-	log_notice("raid", "'%s': a superblock of seq %llu takes the place of %llu", raid->name,
-	        (unsigned long long)sb->seq, (unsigned long long)raid->sb.seq);
 	for (unsigned i = 0; i < raid->num_slots; i++) {
 		const struct raid_slot *slot = &raid->slots[i];
 
+		/* Of a slot that it does not have it says that nobody is there. */
 		if (slot->use == SLOT_IN && (uuid_compare(sb->slots[i].uuid, slot->uuid) != 0 ||
 		                                    sb->slots[i].state != RAID_SB_CONFIGURED)) {
 			log_warning("raid", "'%s': member '%s' is stale", raid->name, slot->name);
 			raid_member_release(raid, i, false);
 		}
 	}
+	for (unsigned i = sb->num_slots; i < raid->num_slots; i++)
+		raid_member_release(raid, i, false);
+	raid->num_slots = sb->num_slots;
 	adopt(raid, sb);
 	/* It may count some that called themselves stale. */
 	offer_again(raid);
+}
+
+static bool counts(const struct raid_sb *sb, int slot)
+{
+	return slot >= 0 && sb->slots[slot].state == RAID_SB_CONFIGURED;
+}
+
+/* It says of somebody that is there that he is no member. */
+static bool leaves_out(const struct raid *raid, const struct raid_sb *sb)
+{
+	for (unsigned i = 0; i < raid->num_slots; i++) {
+		if (raid->slots[i].use == SLOT_IN && !counts(sb, (int)i))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * A further member's view of the array. A superblock is on all that it counts before anything
+ * depends on it, but a crash may leave it on some; and each that goes on alone counts from where it
+ * stands. So the higher number alone does not tell who is right: of two that count each other, one
+ * that does not count a third has gone on without that one. Only those count whom both count.
+ */
+static void merge_views(struct raid *raid, const struct bdev *bdev, const struct raid_sb *sb)
+{
+	bool newer = sb->seq > raid->sb.seq,
+	     counted = counts(&raid->sb, raid_sb_find(&raid->sb, bdev->uuid));
+	bool one_of_them = counts(sb, raid_sb_find(sb, bdev->uuid));
+	autofree struct raid_sb *both = NULL;
+	const struct raid_sb *other = newer ? &raid->sb : sb;
+	bool changed = newer;
+
+	if (newer && !counted && one_of_them && raid_present(raid) > 0 && !leaves_out(raid, sb)) {
+		/* Those that are there went on without it. */
+		raid->sb.seq = sb->seq;
+		return;
+	}
+	both = xcalloc(1, sizeof(*both));
+	*both = newer ? *sb : raid->sb;
+	for (unsigned i = 0; counted && i < both->num_slots; i++) {
+		bool speaks = newer ? raid_present(raid) > 0 : one_of_them;
+
+		if (speaks && counts(both, (int)i) && !counts(other, (int)i)) {
+			both->slots[i].state = other->slots[i].state;
+			changed = true;
+		}
+	}
+	if (changed)
+		take_other(raid, both);
 }
 
 /*
@@ -323,12 +377,21 @@ static bool has_diverged(const struct raid *raid, const struct raid_sb *sb, unsi
 	return false;
 }
 
+static bool same_places(const struct raid *raid, const struct raid_sb *sb)
+{
+	const struct raid_level *level = raid->level;
+
+	return sb->num_slots == raid->num_slots ||
+	       (level->grows && sb->num_slots >= level->members_min &&
+	               sb->num_slots <= level->members_max);
+}
+
 static int check_same_array(const struct raid *raid, const struct raid_sb *sb, struct err *err)
 {
 	if (!raid->sb_valid)
 		return err_set(
 		        err, -EINVAL, "array '%s' is being made with the same UUID", raid->name);
-	if (sb->num_slots != raid->num_slots || sb->level != raid->sb.level ||
+	if (!same_places(raid, sb) || sb->level != raid->sb.level ||
 	        sb->block_bytes != raid->sb.block_bytes ||
 	        sb->strip_blocks != raid->sb.strip_blocks)
 		return err_set(err, -EINVAL,
@@ -391,9 +454,8 @@ static void assemble(struct bdev *bdev, const struct raid_sb *sb)
 	}
 	if (!raid)
 		raid = make_from(bdev, sb, &err);
-	else if (check_same_array(raid, sb, &err) == 0 && check_offsets(sb, &err) == 0 &&
-	         sb->seq > raid->sb.seq)
-		take_newer(raid, sb);
+	else if (check_same_array(raid, sb, &err) == 0 && check_offsets(sb, &err) == 0)
+		merge_views(raid, bdev, sb);
 	if (err.code) {
 		leave_alone(bdev, err.text, "rename or delete the other one, or wipe the disk");
 		return;

@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "vbdev/raid/raid5.h"
+#include "vbdev/raid/raid_tell.h"
 
 struct raid_check {
 	struct raid *raid;
@@ -17,7 +18,7 @@ struct raid_check {
 	unsigned first, slot;            /* that is compared with; that is compared */
 	uint64_t next_block, num_blocks; /* of the members */
 	uint64_t different_blocks, repaired_blocks, unreadable_blocks;
-	uint64_t begun_ns, due_ns;
+	uint64_t begun_ns;
 	bool differs; /* this member, in this window */
 	uint8_t *wanted, *found;
 	uint64_t buf_bytes;
@@ -78,6 +79,7 @@ static void finish(struct raid_check *c)
 	                (json_int_t)c->different_blocks, "repaired_blocks",
 	                (json_int_t)c->repaired_blocks, "unreadable_blocks",
 	                (json_int_t)c->unreadable_blocks));
+	raid_tell_mismatch(raid, c->different_blocks, c->repaired_blocks);
 	raid->checked = (struct raid_checked){.valid = true,
 	        .stopped = c->stopping,
 	        .different_blocks = c->different_blocks,
@@ -98,8 +100,9 @@ static void window_end(struct raid_check *c)
 {
 	bdev_range_unlock(c->raid->bdev, &c->range);
 	c->busy = false;
+	raid_pace_end(c->raid);
 	c->next_block += c->num_blocks;
-	step_at(c, c->due_ns);
+	step_at(c, 0);
 }
 
 static void next_member(struct raid_check *c);
@@ -177,6 +180,7 @@ static void locked(void *arg, const struct err *err)
 	if (err || c->raid->io.readable == 0) {
 		c->stopping = true;
 		c->busy = false;
+		raid_pace_end(c->raid);
 		if (!err)
 			bdev_range_unlock(c->raid->bdev, &c->range);
 		step_at(c, 0);
@@ -200,8 +204,9 @@ static void parity_seen(struct raid5_job *job)
 	if (c->raid->io.readable != c->raid->io.all)
 		c->stopping = true;
 	c->busy = false;
+	raid_pace_end(c->raid);
 	c->next_block += c->num_blocks;
-	step_at(c, c->due_ns);
+	step_at(c, 0);
 }
 
 static void look_at_parity(struct raid_check *c)
@@ -233,8 +238,8 @@ static void step(struct raid_check *c)
 {
 	struct raid *raid = c->raid;
 	uint64_t total = raid_member_blocks(raid), data = raid_data_members(raid);
-	uint64_t window = max_u64(raid_options.window_kb * KIB(1) / raid->block_bytes / data, 1);
-	uint64_t limit_bytes = raid_options.bandwidth_mb * MIB(1), bytes;
+	uint64_t window = max_u64(raid_pace_window_bytes(raid) / raid->block_bytes / data, 1);
+	uint64_t bytes, due_ns;
 
 	if (c->busy)
 		return;
@@ -243,16 +248,19 @@ static void step(struct raid_check *c)
 		finish(c);
 		return;
 	}
+	due_ns = raid_pace_next(raid);
+	if (due_ns) {
+		step_at(c, due_ns);
+		return;
+	}
 	c->num_blocks = min_u64(window, total - c->next_block);
 	bytes = c->num_blocks * raid->block_bytes * (raid->level->parity ? raid->num_slots + 1 : 1);
 	if (!take_buffers(c, bytes)) {
 		step_at(c, loop_now_ns(loop_self()) + NSEC_PER_SEC);
 		return;
 	}
-	c->due_ns = loop_now_ns(loop_self());
-	if (limit_bytes)
-		c->due_ns += c->num_blocks * data * raid->block_bytes * NSEC_PER_SEC / limit_bytes;
 	c->busy = true;
+	raid_pace_begin(raid, c->num_blocks * data * raid->block_bytes);
 	if (raid->level->parity) {
 		look_at_parity(c);
 		return;

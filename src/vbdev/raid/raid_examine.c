@@ -106,6 +106,10 @@ static void returned_read(void *arg, const struct raid_sb_read *read)
 		        base->name);
 	else if (raid_check_rejoin(raid, base, &read->sb, &slot, &err) == 0 && slot != r->index)
 		err_set(&err, -EINVAL, "'%s' belongs into slot %u", base->name, slot);
+	if (!err.code) {
+		raid->slots[slot].data_offset_blocks = raid_known_offset(raid, slot, base);
+		raid_member_fits(raid, slot, base, &err);
+	}
 	if (err.code && base)
 		bdev_set_problem(base, "raid member", err.text, "look at the disk");
 	if (!err.code)

@@ -6,6 +6,7 @@
  * record is durable: writes that end meanwhile are parked, whatever their members have said.
  */
 #include "vbdev/raid/raid_spare.h"
+#include "vbdev/raid/raid_tell.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -144,9 +145,7 @@ static void degraded(struct raid *raid, unsigned index, const char *how)
 	log_warning("raid", "%s", text);
 	raid_problem(raid, "degraded", text,
 	        "give it another member with bdev_raid_add_base_bdev, or bring the old one back");
-	bdev_event_raise("raid_degraded", raid->name,
-	        json_pack("{s:i, s:s, s:s}", "slot", (int)index, "how", how, "level",
-	                raid->level->name));
+	raid_tell_degraded(raid, index, how);
 }
 
 static bool stop_using(struct raid *raid, unsigned index)

@@ -121,6 +121,16 @@ static int check_strip(const struct raid *raid, uint32_t block_bytes, struct err
 	return 0;
 }
 
+uint64_t raid_known_offset(const struct raid *raid, unsigned index, const struct bdev *bdev)
+{
+	const struct raid_sb_slot *entry = &raid->sb.slots[index];
+
+	return raid->sb_valid && uuid_compare(entry->uuid, bdev->uuid) == 0 &&
+	                       entry->data_offset_blocks >= RAID_RESERVED_BYTES / raid->block_bytes
+	               ? entry->data_offset_blocks
+	               : 0;
+}
+
 int raid_member_fits(struct raid *raid, unsigned index, const struct bdev *bdev, struct err *err)
 {
 	struct raid_slot *slot = &raid->slots[index];
@@ -237,15 +247,35 @@ void raid_member_release(struct raid *raid, unsigned index, bool expect)
 		raid->block_bytes = 0; /* the next first one decides */
 }
 
+int raid_member_reserve(struct raid *raid, unsigned index, struct bdev *bdev, struct err *err)
+{
+	struct raid_slot *slot = &raid->slots[index];
+	int rc;
+
+	BELLOWS_ASSERT(slot->use == SLOT_FREE && !slot->handle);
+	rc = raid_member_fits(raid, index, bdev, err);
+	if (rc == 0)
+		rc = open_member(slot, bdev, err);
+	if (rc != 0)
+		return rc;
+	str_copy(slot->name, sizeof(slot->name), bdev->name);
+	uuid_copy(slot->uuid, bdev->uuid);
+	return 0;
+}
+
+void raid_member_drop_handle(struct raid *raid, unsigned index)
+{
+	struct bdev_handle *handle = raid->slots[index].handle;
+
+	raid->slots[index].handle = NULL;
+	if (handle)
+		bdev_close(handle);
+}
+
 void raid_members_drop_handles(struct raid *raid)
 {
-	for (unsigned i = 0; i < raid->num_slots; i++) {
-		struct bdev_handle *handle = raid->slots[i].handle;
-
-		raid->slots[i].handle = NULL;
-		if (handle)
-			bdev_close(handle);
-	}
+	for (unsigned i = 0; i < raid->num_slots; i++)
+		raid_member_drop_handle(raid, i);
 }
 
 void raid_members_take_handles(struct raid *raid)

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/plant.h"
 #include "vbdev/raid/raid_bitmap.h"
+#include "vbdev/raid/raid_tell.h"
 
 /* Between checkpoints; or less where a part of the array has been copied. */
 #define SAVE_NS (5 * NSEC_PER_SEC)
@@ -42,7 +43,7 @@ struct raid_rebuild {
 	bool saving; /* a checkpoint */
 	uint64_t saved_block, saved_ns;
 	struct bio save_flush;
-	uint64_t next_due_ns, begun_ns;
+	uint64_t begun_ns;
 	uint64_t paused_ns, pause_begun_ns; /* earlier pauses; the present one */
 	struct loop_timer timer;
 	struct bio flush;
@@ -239,9 +240,11 @@ static void window_done(struct raid_copy *copy)
 
 	w->busy = false;
 	rb->busy--;
-	if (copy->status == 0)
+	raid_pace_end(rb->raid);
+	if (copy->status == 0) {
 		rb->copied_blocks += copy->num_blocks;
-	else if (!rb->stopping) {
+		raid_tell_progress(rb->raid);
+	} else if (!rb->stopping) {
 		rb->stopping = true;
 		str_copy(rb->why, sizeof(rb->why),
 		        copy->target_failed ? "its target can't be written"
@@ -267,6 +270,7 @@ static bool start_window(struct raid_rebuild *rb, uint64_t num_blocks)
 		return false;
 	w->busy = true;
 	rb->busy++;
+	raid_pace_begin(rb->raid, bytes);
 	w->rebuild = rb;
 	w->copy.raid = rb->raid;
 	w->copy.slot = rb->slot;
@@ -283,19 +287,17 @@ static bool start_window(struct raid_rebuild *rb, uint64_t num_blocks)
 static uint64_t window_blocks(const struct raid *raid)
 {
 	uint64_t blocks =
-	        raid_options.window_kb * KIB(1) / raid->block_bytes / raid_data_members(raid);
+	        raid_pace_window_bytes(raid) / raid->block_bytes / raid_data_members(raid);
 	uint64_t strip = 1ULL << raid->io.strip_shift;
 
 	return max_u64(blocks > strip ? blocks & ~(strip - 1) : blocks, 1);
 }
 
-/* As many windows as may be; each takes its share of the allowed bandwidth. */
+/* As many windows as may be. */
 static void start_windows(struct raid_rebuild *rb, uint64_t total)
 {
 	struct raid *raid = rb->raid;
-	uint64_t now_ns = loop_now_ns(loop_self());
-	uint64_t window = window_blocks(raid);
-	uint64_t limit_bytes = raid_options.bandwidth_mb * MIB(1);
+	uint64_t window = window_blocks(raid), due_ns;
 
 	while (rb->busy < WINDOWS && rb->next_block < total) {
 		uint64_t n = total - rb->next_block;
@@ -306,8 +308,9 @@ static void start_windows(struct raid_rebuild *rb, uint64_t total)
 		}
 		n = min_u64(window, n);
 
-		if (limit_bytes && now_ns < rb->next_due_ns) {
-			step_at(rb, rb->next_due_ns);
+		due_ns = raid_pace_next(raid);
+		if (due_ns) {
+			step_at(rb, due_ns);
 			return;
 		}
 		if (!start_window(rb, n)) {
@@ -316,9 +319,6 @@ static void start_windows(struct raid_rebuild *rb, uint64_t total)
 			step_at(rb, 0);
 			return;
 		}
-		if (limit_bytes)
-			rb->next_due_ns = now_ns + n * raid_data_members(raid) * raid->block_bytes *
-			                                   NSEC_PER_SEC / limit_bytes;
 	}
 }
 
@@ -407,6 +407,7 @@ static void begin_next(struct raid *raid)
 	bdev_event_raise("raid_rebuild_started", raid->name,
 	        json_pack("{s:s, s:I}", "target", raid->slots[slot].name, "num_blocks",
 	                (json_int_t)raid->bdev->geometry.num_blocks));
+	raid->progress_told = (struct raid_told){.ns = rb->begun_ns};
 	rb->saved_ns = rb->begun_ns;
 	rb->missed = raid_bitmap_missed(raid, slot);
 	if (rb->missed)
@@ -501,6 +502,7 @@ struct joining {
 	struct raid *raid;
 	unsigned slot;
 	uint64_t seq;
+	uint64_t offset_blocks, data_blocks; /* of the slot before */
 	struct bdev_done done;
 };
 
@@ -508,9 +510,15 @@ static void attached(void *arg, const struct err *err)
 {
 	struct joining *j = arg;
 	struct raid *raid = j->raid;
+	struct raid_slot *slot = &raid->slots[j->slot];
 
-	if (!err && raid->bdev && raid->bdev->bases[j->slot])
+	slot->joining = false;
+	if (!err && raid->bdev && raid->bdev->bases[j->slot]) {
 		raid_rebuild_start(raid, j->slot, j->seq);
+	} else if (slot->use == SLOT_FREE) {
+		slot->data_offset_blocks = j->offset_blocks;
+		slot->data_blocks = j->data_blocks;
+	}
 	bdev_done_call(j->done, err);
 	raid_bdev_unhold(raid);
 	free(j);
@@ -520,25 +528,34 @@ void raid_join(
         struct raid *raid, unsigned index, struct bdev *bdev, uint64_t seq, struct bdev_done done)
 {
 	struct raid_slot *slot = &raid->slots[index];
-	uint64_t blocks = raid->level->used(raid, raid->bdev->geometry.num_blocks, index);
+	const struct raid_slot before = *slot;
 	struct err err = ERR_NONE;
 	struct joining *j;
 
-	if (raid->level->parity && raid5_check_complete(raid, &err) != 0) {
+	if (slot->joining || slot->use != SLOT_FREE)
+		err_set(&err, -EBUSY, "another one is taking the place in '%s'", raid->name);
+	else if (raid->level->parity)
+		raid5_check_complete(raid, &err);
+	if (err.code) {
 		bdev_done_call(done, &err);
 		return;
 	}
-
-	/* The place of the data is kept where the superblock has it for this very disk. */
-	if (!raid->sb_valid || uuid_compare(raid->sb.slots[index].uuid, bdev->uuid) != 0)
-		slot->data_offset_blocks = 0;
-	slot->data_blocks = blocks;
+	slot->data_offset_blocks = raid_known_offset(raid, index, bdev);
+	slot->data_blocks = raid->level->used(raid, raid->bdev->geometry.num_blocks, index);
 	if (raid_member_fits(raid, index, bdev, &err) != 0) {
+		slot->data_offset_blocks = before.data_offset_blocks;
+		slot->data_blocks = before.data_blocks;
 		bdev_done_call(done, &err);
 		return;
 	}
+	slot->joining = true;
 	j = xcalloc(1, sizeof(*j));
-	*j = (struct joining){.raid = raid, .slot = index, .seq = seq, .done = done};
+	*j = (struct joining){.raid = raid,
+	        .slot = index,
+	        .seq = seq,
+	        .offset_blocks = before.data_offset_blocks,
+	        .data_blocks = before.data_blocks,
+	        .done = done};
 	raid_bdev_hold(raid);
 	bdev_base_attach(raid->bdev, index, bdev, (struct bdev_done){attached, j});
 }

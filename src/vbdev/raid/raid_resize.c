@@ -2,7 +2,7 @@
  * raid_resize.c: how large is an array, why, and what must be on disk before a new size may be
  * seen?
  */
-#include "vbdev/raid/raid.h"
+#include "vbdev/raid/raid_tell.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -165,7 +165,7 @@ void raid_resized(struct bdev *bdev, uint64_t old_blocks)
 {
 	struct raid *raid = ((struct raid_priv *)bdev->priv)->raid;
 
-	(void)old_blocks;
+	raid_tell_resized(raid, old_blocks, bdev->geometry.num_blocks);
 	for (unsigned i = 0; i < raid->num_slots; i++) {
 		struct raid_slot *slot = &raid->slots[i];
 		bool keeps_place = raid->level == &concat_level && i + 1 < raid->num_slots;

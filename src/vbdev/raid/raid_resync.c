@@ -16,7 +16,7 @@ struct raid_resync {
 	uint64_t region, end_region; /* that the window is in, or that it has */
 	uint64_t at_block;           /* of the region, of the member: those before it are done */
 	bool failed;                 /* a part of the region */
-	uint64_t begun_ns, due_ns;
+	uint64_t begun_ns;
 	uint64_t buf_bytes;
 	bool stopping, busy;
 };
@@ -89,10 +89,11 @@ static void copied(struct raid_copy *copy)
 	struct raid_bitmap *b = raid->bitmap;
 
 	rs->busy = false;
+	raid_pace_end(raid);
 	rs->failed |= copy->status != 0;
 	rs->at_block = copy->offset_blocks + copy->num_blocks;
 	if (rs->at_block < end_of(b, rs->end_region)) {
-		step_at(rs, rs->due_ns);
+		step_at(rs, 0);
 		return;
 	}
 	for (uint64_t r = rs->region; r < rs->end_region && !rs->failed; r++) {
@@ -101,21 +102,27 @@ static void copied(struct raid_copy *copy)
 	}
 	rs->failed = false;
 	rs->region = rs->end_region;
-	step_at(rs, rs->due_ns);
+	step_at(rs, 0);
+}
+
+/* Loops change the other bits of the byte. */
+static bool is_unsynced(const struct raid_bitmap *b, uint64_t region)
+{
+	return __atomic_load_n(&b->regions[region], __ATOMIC_RELAXED) & REGION_UNSYNCED;
 }
 
 /* Small regions together, and of a large one a part. */
 static void choose_window(struct raid_resync *rs, uint64_t used)
 {
 	const struct raid_bitmap *b = rs->raid->bitmap;
-	uint64_t window = max_u64(raid_options.window_kb * KIB(1) / rs->raid->block_bytes /
+	uint64_t window = max_u64(raid_pace_window_bytes(rs->raid) / rs->raid->block_bytes /
 	                                  raid_data_members(rs->raid),
 	        1);
 
 	if (rs->at_block <= rs->region << b->shift) {
 		rs->at_block = rs->region << b->shift;
 		rs->end_region = rs->region + 1;
-		while (rs->end_region < used && (b->regions[rs->end_region] & REGION_UNSYNCED) &&
+		while (rs->end_region < used && is_unsynced(b, rs->end_region) &&
 		        (rs->end_region + 1 - rs->region) << b->shift <= window)
 			rs->end_region++;
 	}
@@ -126,7 +133,7 @@ static void choose_window(struct raid_resync *rs, uint64_t used)
 static void start_copy(struct raid_resync *rs, uint64_t used)
 {
 	struct raid *raid = rs->raid;
-	uint64_t limit_bytes = raid_options.bandwidth_mb * MIB(1), bytes;
+	uint64_t bytes;
 
 	choose_window(rs, used);
 	bytes = rs->copy.num_blocks * raid->block_bytes *
@@ -140,10 +147,8 @@ static void start_copy(struct raid_resync *rs, uint64_t used)
 		step_at(rs, loop_now_ns(loop_self()) + NSEC_PER_SEC);
 		return;
 	}
-	rs->due_ns = loop_now_ns(loop_self());
-	if (limit_bytes)
-		rs->due_ns += bytes * NSEC_PER_SEC / limit_bytes;
 	rs->busy = true;
+	raid_pace_begin(raid, bytes);
 	raid_copy_start(&rs->copy);
 }
 
@@ -151,7 +156,7 @@ static void step(struct raid_resync *rs)
 {
 	struct raid *raid = rs->raid;
 	const struct raid_bitmap *b = raid->bitmap;
-	uint64_t used;
+	uint64_t used, due_ns;
 
 	if (rs->busy)
 		return;
@@ -167,12 +172,15 @@ static void step(struct raid_resync *rs)
 	used = raid_bitmap_used(b);
 	if (raid->level->parity && raid->io.readable != raid->io.all)
 		rs->region = used; /* nobody can tell what is right */
-	while (rs->region < used && !(b->regions[rs->region] & REGION_UNSYNCED))
+	while (rs->region < used && !is_unsynced(b, rs->region))
 		rs->region++;
-	if (rs->region < used)
-		start_copy(rs, used);
-	else
+	due_ns = raid_pace_next(raid);
+	if (rs->region == used)
 		ended(rs);
+	else if (due_ns)
+		step_at(rs, due_ns);
+	else
+		start_copy(rs, used);
 }
 
 void raid_resync_start(struct raid *raid)

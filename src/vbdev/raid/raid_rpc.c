@@ -9,7 +9,7 @@
 
 #include "vbdev/raid/raid_check.h"
 #include "vbdev/raid/raid_create.h"
-#include "vbdev/raid/raid_spare.h"
+#include "vbdev/raid/raid_rpc.h"
 
 /* ---- bdev_raid_create -------------------------------------------------------------------------
  */
@@ -130,8 +130,10 @@ static void delete_handler(struct rpc_request *request, void *params)
 
 	if (!raid)
 		rpc_fail(request, -ENODEV, "raid bdev %s not found", p->name);
-	else
+	else {
+		raid_options_forget(raid->name);
 		raid_delete(raid, p->clear_sb, (struct bdev_done){replied, request});
+	}
 }
 
 /* ---- bdev_raid_get_bdevs ----------------------------------------------------------------------
@@ -161,192 +163,6 @@ static void get_handler(struct rpc_request *request, void *params)
 			json_array_append_new(list, raid_describe(raid, true));
 	}
 	rpc_reply(request, list);
-}
-
-/* ---- bdev_raid_add_base_bdev ------------------------------------------------------------------
- */
-
-struct add_params {
-	char *raid_bdev;
-	char *base_bdev;
-};
-
-static const struct param add_table[] = {
-        {PARAM(struct add_params, raid_bdev, PARAM_STRING), .required = true,
-                .help = "an array with a free place"},
-        {PARAM(struct add_params, base_bdev, PARAM_STRING), .required = true,
-                .help = "the new member; one of an array that is online is rebuilt"},
-        {0},
-};
-
-struct adding {
-	struct rpc_request *request;
-	struct raid *raid;
-	char base[BDEV_NAME_MAX];
-};
-
-static void added(void *arg, const struct err *err)
-{
-	struct adding *a = arg;
-
-	if (err)
-		rpc_fail(a->request, err->code, "Failed to add base bdev %s to RAID bdev %s: %s",
-		        a->base, a->raid->name, err->text);
-	else
-		rpc_reply(a->request, NULL);
-	raid_unhold(a->raid);
-	free(a);
-}
-
-/* The one that waits for this very bdev, else one that waits for nobody; -1: none. */
-static int free_slot(const struct raid *raid, const struct bdev *bdev)
-{
-	int any = -1;
-
-	for (unsigned i = 0; i < raid->num_slots; i++) {
-		const struct raid_slot *slot = &raid->slots[i];
-		bool taken = raid->bdev && raid->bdev->bases[i];
-
-		if (slot->use != SLOT_FREE || taken)
-			continue;
-		if ((!uuid_is_null(slot->uuid) && uuid_compare(slot->uuid, bdev->uuid) == 0) ||
-		        (slot->name[0] && bdev_find(slot->name) == bdev))
-			return (int)i;
-		if (any < 0 && (raid->state == RAID_ONLINE || !slot->name[0]))
-			any = (int)i;
-	}
-	return any;
-}
-
-static void add_read(void *arg, const struct raid_sb_read *read)
-{
-	struct adding *a = arg;
-	struct raid *raid = a->raid;
-	struct bdev *bdev = bdev_find(a->base);
-	struct err err = ERR_NONE;
-	bool same = read->found == RAID_SB_OK && uuid_compare(read->sb.uuid, raid->uuid) == 0;
-	int slot = bdev ? free_slot(raid, bdev) : -1;
-
-	if (!bdev)
-		err_set(&err, -ENODEV, "it is gone");
-	else if (bdev_is_claimed(bdev))
-		err_set(&err, -EPERM, "it is in use");
-	else if (raid->rebuild)
-		err_set(&err, -EPERM, "another member is being rebuilt");
-	else if (slot < 0 || (raid->state == RAID_ONLINE && !raid->level->redundant))
-		err_set(&err, -EINVAL, "the array has no free place");
-	else if (!same)
-		raid_foreign_superblock(read, a->base, &err);
-	if (err.code || raid->state == RAID_DELETING) {
-		added(a, err.code ? &err : &(struct err){.code = -ENODEV});
-	} else if (raid->state == RAID_ONLINE) {
-		raid_join(raid, (unsigned)slot, bdev, same ? read->sb.seq : 0,
-		        (struct bdev_done){added, a});
-	} else if (raid->sb_valid && !same) {
-		/* It would count as one that has all data. */
-		err_set(&err, -EBUSY,
-		        "the array waits for members that have its data: start it without them "
-		        "with bdev_raid_start, then add this one");
-		added(a, &err);
-	} else if (raid->sb_valid) {
-		raid_offer(bdev, read);
-		if (raid->slots[slot].bdev != bdev)
-			err_set(&err, -EINVAL,
-			        "its superblock does not count it as a member that "
-			        "is up to date");
-		added(a, err.code ? &err : NULL);
-	} else {
-		if (raid_member_take(raid, (unsigned)slot, bdev, &err) == 0)
-			raid_consider(raid);
-		added(a, err.code ? &err : NULL);
-	}
-}
-
-static void add_handler(struct rpc_request *request, void *params)
-{
-	const struct add_params *p = params;
-	struct raid *raid = raid_find(p->raid_bdev);
-	struct bdev *bdev = bdev_find(p->base_bdev);
-	struct adding *a;
-	struct err err = ERR_NONE;
-
-	if (!raid) {
-		rpc_fail(request, -ENODEV, "raid bdev %s is not found in config", p->raid_bdev);
-		return;
-	}
-	a = xcalloc(1, sizeof(*a));
-	a->request = request;
-	a->raid = raid;
-	raid_hold(raid);
-	str_copy(a->base, sizeof(a->base), p->base_bdev);
-	if (!bdev)
-		err_set(&err, -ENODEV, "there is no such bdev");
-	else if (bdev_is_claimed(bdev))
-		err_set(&err, -EPERM, "it is in use");
-	else if (raid->rebuild)
-		err_set(&err, -EPERM, "another member is being rebuilt");
-	if (err.code)
-		added(a, &err);
-	else
-		raid_sb_read(bdev, add_read, a);
-}
-
-/* ---- bdev_raid_remove_base_bdev ---------------------------------------------------------------
- */
-
-struct remove_params {
-	char *name;
-};
-
-static const struct param remove_table[] = {
-        {PARAM(struct remove_params, name, PARAM_STRING), .required = true,
-                .help = "a member of an array"},
-        {0},
-};
-
-static void removed(void *arg, const struct err *err)
-{
-	if (err)
-		rpc_fail(
-		        arg, err->code, "Failed to remove base bdev from raid bdev: %s", err->text);
-	else
-		rpc_reply(arg, NULL);
-}
-
-static void remove_handler(struct rpc_request *request, void *params)
-{
-	const struct remove_params *p = params;
-	const struct bdev *member = bdev_find(p->name);
-	struct raid_slot *slot = member ? raid_slot_of(member) : NULL;
-	struct raid *raid = slot ? slot->raid : NULL;
-	struct err err = ERR_NONE;
-	unsigned index = slot ? (unsigned)(slot - raid->slots) : 0;
-
-	if (!slot) {
-		rpc_fail(request, -ENODEV,
-		        "Failed to remove base bdev from raid bdev: '%s' is no member of any",
-		        p->name);
-	} else if (raid->state == RAID_CONFIGURING || raid->state == RAID_OFFLINE) {
-		raid_member_release(raid, index, false);
-		raid_consider(raid);
-		rpc_reply(request, NULL);
-	} else if (raid->state != RAID_ONLINE) {
-		rpc_fail(request, -EBUSY,
-		        "Failed to remove base bdev from raid bdev: '%s' is starting or stopping",
-		        raid->name);
-	} else if (raid->level->parity && slot->use == SLOT_IN &&
-	           raid5_check_complete(raid, &err) != 0) {
-		rpc_fail(request, err.code, "Failed to remove base bdev from raid bdev: %s",
-		        err.text);
-	} else if (raid_can_lose(raid, index)) {
-		bdev_base_detach(raid->bdev, index, (struct bdev_done){removed, request});
-	} else {
-		slot->use = SLOT_FREE;
-		slot->bdev = NULL;
-		slot->name[0] = '\0';
-		raid_go_offline(raid, "a member that it can't be without was removed");
-		rpc_reply(request, NULL);
-	}
 }
 
 /* ---- bdev_raid_start --------------------------------------------------------------------------
@@ -460,98 +276,6 @@ static void process_handler(struct rpc_request *request, void *params)
 	rpc_reply_err(request, &err);
 }
 
-/* ---- spares -----------------------------------------------------------------------------------
- */
-
-struct spare_params {
-	char *base_bdev;
-	char *raid_bdev;
-};
-
-static const struct param spare_table[] = {
-        {PARAM(struct spare_params, base_bdev, PARAM_STRING), .required = true,
-                .help = "the spare; one that is not there is waited for"},
-        {PARAM(struct spare_params, raid_bdev, PARAM_STRING),
-                .help = "the array that it is for; left out: any"},
-        {0},
-};
-
-static const struct param base_table[] = {
-        {PARAM(struct spare_params, base_bdev, PARAM_STRING), .required = true, .help = "a spare"},
-        {0},
-};
-
-static void add_spare_handler(struct rpc_request *request, void *params)
-{
-	const struct spare_params *p = params;
-
-	raid_spare_add(p->base_bdev, p->raid_bdev ? p->raid_bdev : "",
-	        (struct bdev_done){replied, request});
-}
-
-static void remove_spare_handler(struct rpc_request *request, void *params)
-{
-	const struct spare_params *p = params;
-	struct err err = ERR_NONE;
-
-	raid_spare_remove(p->base_bdev, &err);
-	rpc_reply_err(request, &err);
-}
-
-static void get_spares_handler(struct rpc_request *request, void *params)
-{
-	(void)params;
-	rpc_reply(request, raid_spares_describe());
-}
-
-/* ---- bdev_raid_set_options --------------------------------------------------------------------
- */
-
-struct options_params {
-	uint32_t process_window_size_kb, process_max_bandwidth_mb_sec;
-	bool window_given, bandwidth_given;
-	json_t *degraded_start_wait;
-};
-
-static const struct param options_table[] = {
-        {PARAM(struct options_params, process_window_size_kb, PARAM_U32), .unit = "KiB",
-                .def = 1024, .given = offsetof(struct options_params, window_given),
-                .help = "how much a rebuild copies at a time"},
-        {PARAM(struct options_params, process_max_bandwidth_mb_sec, PARAM_U32), .unit = "MiB/s",
-                .given = offsetof(struct options_params, bandwidth_given),
-                .help = "limit of a rebuild; 0: none. Holds at once"},
-        {PARAM(struct options_params, degraded_start_wait, PARAM_JSON), .unit = "s",
-                .help = "how long a found mirror waits for its members (10 at first); 0: not at "
-                        "all; \"never\": until all are there"},
-        {0},
-};
-
-static void options_handler(struct rpc_request *request, void *params)
-{
-	const struct options_params *p = params;
-	const json_t *wait = p->degraded_start_wait;
-	const char *text = json_string_value(wait);
-	json_int_t seconds = json_integer_value(wait);
-
-	if (p->window_given &&
-	        (p->process_window_size_kb == 0 || p->process_window_size_kb > 64 * KIB(1))) {
-		rpc_fail(request, -EINVAL, "process_window_size_kb can be 1 to 65536");
-		return;
-	}
-	if (wait && !(text && strcmp(text, "never") == 0) &&
-	        !(json_is_integer(wait) && seconds >= 0 && seconds <= 86400)) {
-		rpc_fail(request, -EINVAL, "degraded_start_wait can be 0 to 86400, or \"never\"");
-		return;
-	}
-	if (p->window_given)
-		raid_options.window_kb = p->process_window_size_kb;
-	if (p->bandwidth_given)
-		raid_options.bandwidth_mb = p->process_max_bandwidth_mb_sec;
-	if (wait)
-		raid_options.wait_s = text ? RAID_WAIT_NEVER : (uint32_t)seconds;
-	rpc_reply(request, NULL);
-}
-
 /* ---- the list ---------------------------------------------------------------------------------
  */
 
@@ -570,12 +294,14 @@ const struct rpc_method raid_methods[] = {
                 .name = "bdev_raid_add_base_bdev",
                 .summary = "give an array a new member",
                 .result_help = "true",
-                .params = add_table,
-                .params_bytes = sizeof(struct add_params),
-                .handler = add_handler,
+                .params = raid_add_params,
+                .params_bytes = sizeof(struct raid_add_params),
+                .handler = raid_add_method,
         },
+        {METHOD("bdev_raid_grow_base_bdev", "give a mirror one more member than it was made with",
+                "true", raid_grow_params, raid_add_params, raid_grow_method)},
         {METHOD("bdev_raid_remove_base_bdev", "take a member out of its array", "true",
-                remove_table, remove_params, remove_handler)},
+                raid_remove_params, raid_remove_params, raid_remove_method)},
         {METHOD("bdev_raid_start", "start an array without the members that are missing", "true",
                 start_table, start_params, start_handler)},
         {METHOD("bdev_raid_check", "compare members, or parity with its data, in the background",
@@ -583,17 +309,17 @@ const struct rpc_method raid_methods[] = {
         {METHOD("bdev_raid_process", "pause, resume or cancel a rebuild", "true", process_table,
                 process_params, process_handler)},
         {METHOD("bdev_raid_add_spare", "keep a disk that takes the place of a lost member", "true",
-                spare_table, spare_params, add_spare_handler)},
-        {METHOD("bdev_raid_remove_spare", "give a spare back", "true", base_table, spare_params,
-                remove_spare_handler)},
+                raid_spare_params, raid_spare_params, raid_add_spare_method)},
+        {METHOD("bdev_raid_remove_spare", "give a spare back", "true", raid_base_params,
+                raid_spare_params, raid_remove_spare_method)},
         {
                 .name = "bdev_raid_get_spares",
                 .summary = "list the spares of all arrays",
                 .result_help = "list of {base_bdev, present, raid_bdev}",
-                .handler = get_spares_handler,
+                .handler = raid_get_spares_method,
         },
-        {METHOD("bdev_raid_set_options", "options of all arrays", "true", options_table,
-                 options_params, options_handler),
+        {METHOD("bdev_raid_set_options", "options of all arrays, or of one", "true",
+                 raid_options_table, raid_options_params, raid_options_handler),
                 .states = RPC_STARTUP | RPC_RUNTIME},
         {0},
 };

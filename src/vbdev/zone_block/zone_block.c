@@ -74,9 +74,12 @@ static int make_zones(
 			        (unsigned long long)to);
 		zb->num_made += first;
 	}
-	for (; from < to; from++)
-		__atomic_store_n(
-		        &zone_at(zb, from)->word, word_of_state(zb, state), __ATOMIC_RELAXED);
+	for (; from < to; from++) {
+		struct zone *zone = zone_at(zb, from);
+
+		__atomic_store_n(&zone->settled, 0, __ATOMIC_RELAXED);
+		__atomic_store_n(&zone->word, word_of_state(zb, state), __ATOMIC_RELAXED);
+	}
 	return 0;
 }
 

@@ -3,11 +3,19 @@
  * none.
  *
  * Invariants
- *  - All that is known of a zone is one word: state, blocks written, writes in flight, and whether
- * a reset waits for these. Every loop changes it by compare-and-swap, so each block of a zone is
- *    given to one write at most, and no loop waits for another.
+ *  - What is known of a zone is one word: state, blocks written, writes in flight, and whether a
+ *    reset or a read waits for these. Every loop changes it by compare-and-swap, so each block of a
+ *    zone is given to one write at most, and no loop waits for another.
  *  - A write has its blocks from the moment that it enters. One that fails gives them back if they
  *    are still the last ones; else what is in them is undefined.
+ *  - The base holds what it held before the zone was reset until a write to it has ended. So a read
+ *    of the base begins only when no write is in flight to the blocks that it wants: all blocks of
+ *    the zone below `settled` are such, and all when no write is in flight. Above the write pointer
+ *    that it found a read is zeroes, whatever happens meanwhile. A read that has to wait keeps
+ *    further writes of its zone waiting until those in flight have ended, so its turn comes.
+ *  - `settled` is raised by a write that ends last, while it still counts as in flight, and lowered
+ *    by a reset that has made the zone wait and found nothing in flight. So the two never meet, and
+ *    it is never above the first block of a write in flight.
  *  - Where the number of open or active zones is limited, a zone may become open only under `busy`,
  *    which guards the two lists. Each lists at least all zones that are open (active); those that
  * no longer are, or that a shrink has taken, are dropped when the list is full. Oldest first.
@@ -30,7 +38,8 @@
 #define INFLIGHT_MAX ((1ULL << INFLIGHT_BITS) - 1)
 #define INFLIGHT_ONE (1ULL << WRITTEN_BITS)
 #define WORD_DRAINS (1ULL << (WRITTEN_BITS + INFLIGHT_BITS)) /* a reset waits */
-#define STATE_SHIFT (WRITTEN_BITS + INFLIGHT_BITS + 1)
+#define WORD_PAUSES (WORD_DRAINS << 1)                       /* a read waits, so no write begins */
+#define STATE_SHIFT (WRITTEN_BITS + INFLIGHT_BITS + 2)
 
 static inline uint64_t word_written(uint64_t word)
 {
@@ -67,6 +76,7 @@ static inline bool state_is_active(enum zone_state state)
 
 struct zone {
 	uint64_t word;
+	uint64_t settled; /* blocks from the start that no write is in flight to, at least */
 } cache_aligned;
 
 /* Zones in segments that never move: each as large as all before it together. */
@@ -78,10 +88,17 @@ struct zone_list {
 	uint32_t count, max;
 };
 
+/* bio->task of those that wait. */
+struct zone_queue {
+	struct loop_task *head, **tail;
+};
+
 struct zone_loop {
 	struct bdev *bdev;
 	unsigned loop_id;
-	struct loop_task *head, **tail; /* bio->task of those that wait */
+	struct zone_queue changes; /* whatever changes zones: in order, none passes another */
+	struct zone_queue reads;
+	bool runs; /* the queues are being gone through; what is queued now is tried too */
 	struct loop_task wake;
 	bool expects_wake; /* it will come */
 	bool leaving;      /* bye is to be answered then */
@@ -136,6 +153,10 @@ enum zone_verdict {
  * pointer is. *from tells where. ZONE_FAILED: *status says why. */
 enum zone_verdict zone_take_blocks(
         struct zone_bdev *zb, uint64_t id, uint64_t *from, uint64_t count, int *status);
+/* Whether blocks [from, to) of the zone can be read. *written tells how many blocks from its start
+ * hold data, as far as these are concerned. ZONE_FAILED: never, as it is offline. */
+enum zone_verdict zone_look(
+        struct zone_bdev *zb, uint64_t id, uint64_t from, uint64_t to, uint64_t *written);
 /* The write has ended. */
 void zone_write_ended(
         struct zone_bdev *zb, uint64_t id, uint64_t from, uint64_t count, bool failed);

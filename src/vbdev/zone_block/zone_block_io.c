@@ -27,6 +27,16 @@ static uint64_t word_of(const struct zone_bdev *zb, uint64_t id)
 /* ---- reads ------------------------------------------------------------------------------------
  */
 
+/* Of a read within one zone. */
+struct read_ctx {
+	uint64_t data_blocks; /* that the base holds; the others are not written: zeroes */
+};
+
+/* Of a read of several zones. The first two words are the core's. */
+struct parts_ctx {
+	uint64_t core[2], at; /* blocks that have been given to parts */
+};
+
 /* The blocks of zone id that the bio covers, counted from the zone's start. */
 static void part_in_zone(const struct zone_bdev *zb, const struct bio *bio, uint64_t id,
         uint64_t *from, uint64_t *to)
@@ -42,41 +52,84 @@ static uint64_t last_zone(const struct zone_bdev *zb, const struct bio *bio)
 	return (bio_offset(bio) + bio->num_blocks - 1) >> zb->zone_shift;
 }
 
-/* What is not written reads as zeroes, whatever the base holds there. */
+/* What was not written reads as zeroes, whatever the base holds. */
 static void read_done(struct bio *bio)
 {
-	const struct zone_bdev *zb = bio_bdev(bio)->priv;
+	uint64_t data_blocks = bio_ctx(bio, struct read_ctx)->data_blocks;
 	unsigned shift = bio_bdev(bio)->block_shift;
-	uint64_t id = bio_offset(bio) >> zb->zone_shift, end = last_zone(zb, bio) + 1, from, to;
 
-	for (; bio->status == 0 && id < end && !PLANT(ZONE_RESET_SHOWS_OLD); id++) {
-		part_in_zone(zb, bio, id, &from, &to);
-		from = max_u64(from, word_written(word_of(zb, id)));
-		if (from < to)
-			bio_zero_data(bio,
-			        ((id << zb->zone_shift) + from - bio_offset(bio)) << shift,
-			        (to - from) << shift);
-	}
+	if (bio->status == 0)
+		bio_zero_data(bio, data_blocks << shift, (bio->num_blocks - data_blocks) << shift);
 	bio_complete(bio, bio->status);
 }
 
-static void read_zones(struct bio *bio)
+static void read_parts(struct bio *bio);
+
+static void parts_read(struct bio *bio)
+{
+	if (bio->status != 0 || bio_ctx(bio, struct parts_ctx)->at == bio->num_blocks)
+		bio_complete(bio, bio->status);
+	else
+		read_parts(bio);
+}
+
+/* Each zone by itself. */
+static void read_parts(struct bio *bio)
 {
 	const struct zone_bdev *zb = bio_bdev(bio)->priv;
-	uint64_t id = bio_offset(bio) >> zb->zone_shift, end = last_zone(zb, bio) + 1, from, to;
-	bool written = true;
+	uint64_t at = bio_ctx(bio, struct parts_ctx)->at, in_zone, n;
 
-	for (; id < end; id++) {
-		uint64_t word = word_of(zb, id);
-
-		if (unlikely(word_state(word) == ZONE_OFFLINE)) {
-			bio_complete(bio, -EIO);
-			return;
-		}
-		part_in_zone(zb, bio, id, &from, &to);
-		written &= to <= word_written(word);
+	if (!bio_split_begin_own(bio, BIO_SPLIT_MAX, read_parts))
+		return;
+	for (unsigned i = 0; i < BIO_SPLIT_MAX && at < bio->num_blocks; i++, at += n) {
+		in_zone = (bio_offset(bio) + at) & (zb->zone_blocks - 1);
+		n = min_u64(zb->zone_blocks - in_zone, bio->num_blocks - at);
+		bio_split_add_own(bio, bio_offset(bio) + at, n, at << bio_bdev(bio)->block_shift);
 	}
-	bio_forward(bio, base_of(bio), bio_offset(bio), written ? NULL : read_done);
+	bio_ctx(bio, struct parts_ctx)->at = at;
+	bio_split_end(bio, parts_read);
+}
+
+static void read_zone(struct bio *bio, uint64_t data_blocks)
+{
+	if (likely(data_blocks == bio->num_blocks) || PLANT(ZONE_RESET_SHOWS_OLD)) {
+		bio_forward(bio, base_of(bio), bio_offset(bio), NULL);
+	} else if (data_blocks > 0) {
+		bio_ctx(bio, struct read_ctx)->data_blocks = data_blocks;
+		bio_forward(bio, base_of(bio), bio_offset(bio), read_done);
+	} else {
+		bio_zero_data(bio, 0, bio_bytes(bio));
+		bio_complete(bio, 0);
+	}
+}
+
+/* False: not now. */
+static bool try_read(struct bio *bio)
+{
+	struct zone_bdev *zb = bio_bdev(bio)->priv;
+	uint64_t first = bio_offset(bio) >> zb->zone_shift, last = last_zone(zb, bio);
+	uint64_t from, to, written, data_blocks = 0;
+
+	for (uint64_t id = first; id <= last; id++) {
+		part_in_zone(zb, bio, id, &from, &to);
+		switch (zone_look(zb, id, from, to, &written)) {
+		case ZONE_WENT:
+			data_blocks += min_u64(to, max_u64(written, from)) - from;
+			break;
+		case ZONE_FAILED:
+			bio_complete(bio, -EIO);
+			return true;
+		case ZONE_WAITS:
+			return false;
+		}
+	}
+	if (likely(first == last) || data_blocks == bio->num_blocks) {
+		read_zone(bio, data_blocks);
+	} else {
+		bio_ctx(bio, struct parts_ctx)->at = 0;
+		read_parts(bio);
+	}
+	return true;
 }
 
 static void report(struct bio *bio)
@@ -224,23 +277,53 @@ static bool try_request(struct bio *bio)
 	return bio->op == BIO_ZONE_MGMT ? try_manage(bio) : try_write(bio);
 }
 
-/* Goes on with the first one. False: there is none, or it has to wait. */
-static bool step(struct zone_loop *zl)
+static void push(struct zone_queue *queue, struct bio *bio)
 {
-	struct loop_task *task = zl->head;
+	bio->task.next = NULL;
+	*queue->tail = &bio->task;
+	queue->tail = &bio->task.next;
+}
+
+static struct bio *pop(struct zone_queue *queue)
+{
+	struct loop_task *task = queue->head;
 
 	if (!task)
+		return NULL;
+	queue->head = task->next;
+	if (!queue->head)
+		queue->tail = &queue->head;
+	return container_of(task, struct bio, task);
+}
+
+/* Goes on with the first one. False: there is none, or it has to wait. */
+static bool step(struct zone_queue *changes)
+{
+	struct bio *bio = pop(changes);
+
+	if (!bio)
 		return false;
-	zl->head = task->next;
-	if (!zl->head)
-		zl->tail = &zl->head;
-	if (try_request(container_of(task, struct bio, task)))
+	if (try_request(bio))
 		return true;
-	task->next = zl->head;
-	if (!zl->head)
-		zl->tail = &task->next;
-	zl->head = task;
+	bio->task.next = changes->head;
+	if (!changes->head)
+		changes->tail = &bio->task.next;
+	changes->head = &bio->task;
 	return false;
+}
+
+/* Goes on with each that can; the others stay, in order. */
+static void run_reads(struct zone_queue *reads)
+{
+	struct zone_queue tried = {.tail = &tried.head};
+	struct bio *bio;
+
+	while ((bio = pop(reads))) {
+		if (!try_read(bio))
+			push(&tried, bio);
+	}
+	if (tried.head)
+		*reads = tried;
 }
 
 /* After it has said that it waits it looks once more: what it waits for may just have happened. */
@@ -249,9 +332,12 @@ static void run(struct zone_loop *zl)
 	for (;;) {
 		bool expects_wake = zl->expects_wake;
 
-		while (step(zl))
+		zl->runs = true;
+		run_reads(&zl->reads);
+		while (step(&zl->changes))
 			;
-		if (!zl->head || expects_wake)
+		zl->runs = false;
+		if ((!zl->changes.head && !zl->reads.head) || expects_wake)
 			return;
 		zone_expect_wake(zl->bdev->priv, zl);
 	}
@@ -274,25 +360,28 @@ static void woken(struct loop_task *task)
 		run(zl);
 }
 
+static void wait(struct bio *bio, struct zone_loop *zl, struct zone_queue *queue)
+{
+	push(queue, bio);
+	if (!zl->runs)
+		run(zl);
+}
+
 void zone_submit(struct bio *bio)
 {
-	struct zone_loop *zl;
+	struct zone_loop *zl = bdev_loop_state(bio_bdev(bio), bio->loop);
 
 	switch ((enum bio_op)bio->op) {
 	case BIO_WRITE:
 	case BIO_WRITE_ZEROES:
 	case BIO_ZONE_APPEND:
 	case BIO_ZONE_MGMT:
-		zl = bdev_loop_state(bio_bdev(bio), bio->loop);
-		if (likely(!zl->head) && likely(try_request(bio)))
-			return;
-		bio->task.next = NULL;
-		*zl->tail = &bio->task;
-		zl->tail = &bio->task.next;
-		run(zl);
+		if (unlikely(zl->changes.head != NULL) || unlikely(!try_request(bio)))
+			wait(bio, zl, &zl->changes);
 		return;
 	case BIO_READ:
-		read_zones(bio);
+		if (unlikely(!try_read(bio)))
+			wait(bio, zl, &zl->reads);
 		return;
 	case BIO_ZONE_REPORT:
 		report(bio);
@@ -309,7 +398,8 @@ void zone_loop_init(struct zone_loop *zl, struct bdev *bdev, unsigned loop_id)
 {
 	zl->bdev = bdev;
 	zl->loop_id = loop_id;
-	zl->tail = &zl->head;
+	zl->changes.tail = &zl->changes.head;
+	zl->reads.tail = &zl->reads.head;
 	zl->wake.run = woken;
 }
 
@@ -326,7 +416,7 @@ static void asked_to_leave(struct loop_task *task)
 {
 	struct zone_loop *zl = container_of(task, struct zone_loop, bye);
 
-	BELLOWS_ASSERT(!zl->head);
+	BELLOWS_ASSERT(!zl->changes.head && !zl->reads.head);
 	task->run = left;
 	if (zl->expects_wake)
 		zl->leaving = true;

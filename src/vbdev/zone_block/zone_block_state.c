@@ -208,7 +208,7 @@ enum zone_verdict zone_take_blocks(
 		enum zone_verdict verdict;
 		bool again;
 
-		if (unlikely(word & WORD_DRAINS))
+		if (unlikely((word & (WORD_DRAINS | WORD_PAUSES)) != 0))
 			return ZONE_WAITS;
 		*status = write_error(zb, word, at, count);
 		if (unlikely(*status != 0))
@@ -230,18 +230,45 @@ enum zone_verdict zone_take_blocks(
 void zone_write_ended(struct zone_bdev *zb, uint64_t id, uint64_t from, uint64_t count, bool failed)
 {
 	struct zone *zone = zone_at(zb, id);
-	uint64_t word, to;
+	uint64_t word = load_word(zone), to;
 
-	if (likely(!failed) || PLANT(ZONE_FAILED_COUNTS)) {
-		to = __atomic_sub_fetch(&zone->word, INFLIGHT_ONE, __ATOMIC_SEQ_CST);
-	} else {
-		word = load_word(zone);
-		do
-			to = word - INFLIGHT_ONE - (word_written(word) == from + count ? count : 0);
-		while (!swap_word(zone, &word, to));
-	}
-	if (unlikely((to & WORD_DRAINS) && word_inflight(to) == 0) && !PLANT(ZONE_WAKE_LOST))
+	if (PLANT(ZONE_FAILED_COUNTS))
+		failed = false;
+	do {
+		to = word - INFLIGHT_ONE;
+		if (unlikely(failed) && word_written(word) == from + count)
+			to -= count;
+		if (word_inflight(to) > 0)
+			continue;
+		to &= ~WORD_PAUSES;
+		__atomic_store_n(&zone->settled, word_written(to), __ATOMIC_RELAXED);
+	} while (!swap_word(zone, &word, to));
+	if (unlikely(word & (WORD_DRAINS | WORD_PAUSES)) && word_inflight(to) == 0 &&
+	        !PLANT(ZONE_WAKE_LOST))
 		zone_wake_all(zb);
+}
+
+/* ---- reads ------------------------------------------------------------------------------------
+ */
+
+enum zone_verdict zone_look(
+        struct zone_bdev *zb, uint64_t id, uint64_t from, uint64_t to, uint64_t *written)
+{
+	struct zone *zone = zone_at(zb, id);
+	uint64_t word = load_word(zone);
+
+	for (;;) {
+		*written = word_written(word);
+		if (unlikely(word_state(word) == ZONE_OFFLINE))
+			return ZONE_FAILED;
+		if (likely(word_inflight(word) == 0) || from >= *written ||
+		        min_u64(to, *written) <=
+		                __atomic_load_n(&zone->settled, __ATOMIC_RELAXED) ||
+		        PLANT(ZONE_READ_AT_ONCE))
+			return ZONE_WENT;
+		if ((word & WORD_PAUSES) || swap_word(zone, &word, word | WORD_PAUSES))
+			return ZONE_WAITS;
+	}
 }
 
 /* ---- management -------------------------------------------------------------------------------
@@ -271,6 +298,17 @@ bool zone_action_applies(enum zone_action action, enum zone_state state)
 	return transitions[action][state] != NO && transitions[action][state] != (int8_t)state;
 }
 
+/* From here on no other request changes the zone, and no write begins. False: look again. */
+static bool claim_for_reset(struct zone *zone, uint64_t *word, bool *drains)
+{
+	if (*drains)
+		return true;
+	*drains = swap_word(zone, word, *word | WORD_DRAINS);
+	if (*drains)
+		*word |= WORD_DRAINS;
+	return *drains;
+}
+
 enum zone_verdict zone_manage(
         struct zone_bdev *zb, uint64_t id, enum zone_action action, bool *drains, int *status)
 {
@@ -292,16 +330,16 @@ enum zone_verdict zone_manage(
 		if (next == (int8_t)state)
 			return ZONE_WENT;
 		to = word_with_state(word, (enum zone_state)next);
-		if (action == ZONE_RESET && word_inflight(word) && !PLANT(ZONE_RESET_AT_ONCE)) {
-			if (!*drains && swap_word(zone, &word, word | WORD_DRAINS))
-				*drains = true;
-			if (*drains)
+		if (action == ZONE_RESET) {
+			if (!claim_for_reset(zone, &word, drains))
+				continue;
+			if (word_inflight(word) && !PLANT(ZONE_RESET_AT_ONCE))
 				return ZONE_WAITS;
-			continue;
+			__atomic_store_n(&zone->settled, 0, __ATOMIC_RELAXED);
+			to = word_with_state(
+			        PLANT(ZONE_RESET_AT_ONCE) ? word & INFLIGHT_MAX << WRITTEN_BITS : 0,
+			        ZONE_EMPTY);
 		}
-		if (action == ZONE_RESET)
-			to = PLANT(ZONE_RESET_AT_ONCE) ? word & INFLIGHT_MAX << WRITTEN_BITS
-			                               : word_with_state(0, ZONE_EMPTY);
 		if (next == ZONE_EXPLICIT_OPEN && !state_is_open(state))
 			verdict = open_zone(zb, id, &word, to, status, &again);
 		else

@@ -1,0 +1,305 @@
+/*
+ * A mirror that gets one more member than it was made with, while it is in use; what its disks say
+ * then, before and after a restart; and who is refused.
+ */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "tests/lib/disk.h"
+#include "tests/lib/expect.h"
+#include "tests/lib/inproc.h"
+#include "tests/lib/load.h"
+#include "tests/lib/member_files.h"
+
+#define DATA_BLOCKS ((DISK_BYTES - MIB(1)) / 512)
+
+static int setup(void **state)
+{
+	(void)state;
+	inproc_start(4);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	inproc_stop();
+	remove_files();
+	return 0;
+}
+
+static int64_t number_of(const char *key)
+{
+	json_t *list = inproc_result("bdev_raid_get_bdevs", "{'category': 'all'}");
+	int64_t n = json_integer_value(json_object_get(json_array_get(list, 0), key));
+
+	json_decref(list);
+	return n;
+}
+
+static bool is_complete(void)
+{
+	json_t *list = inproc_result("bdev_raid_get_bdevs", "{'category': 'online'}");
+	const json_t *raid = json_array_get(list, 0);
+	bool complete = raid && !json_object_get(raid, "process") &&
+	                json_integer_value(json_object_get(raid, "num_base_bdevs_discovered")) ==
+	                        json_integer_value(json_object_get(raid, "num_base_bdevs"));
+
+	json_decref(list);
+	return complete;
+}
+
+static void wait_until_complete(void)
+{
+	for (unsigned i = 0; i < 120000 && !is_complete(); i++)
+		usleep(1000);
+	assert_true(is_complete());
+}
+
+static void make_mirror(unsigned disks)
+{
+	make_files(disks, 512);
+	for (unsigned i = 0; i < disks; i++)
+		plug(i);
+	inproc_ok("bdev_raid_create",
+	        "{'name': 'R', 'raid_level': 'raid1', 'superblock': true, 'base_bdevs': ['d0', "
+	        "'d1']}");
+}
+
+static void grow(const char *base)
+{
+	inproc_ok("bdev_raid_grow_base_bdev", "{'raid_name': 'R', 'base_name': '%s'}", base);
+}
+
+static void check_disks(unsigned disks, unsigned third)
+{
+	struct expected e = {.name = "R",
+	        .level = 1,
+	        .slots = 3,
+	        .blocks = DATA_BLOCKS,
+	        .states = {1, 1, third}};
+	uint64_t seq = check_member(&files[0], &e);
+
+	for (unsigned i = 1; i < disks; i++)
+		assert_int_equal(check_member(&files[i], &e), seq);
+}
+
+/* The new one alone has all that was ever written. */
+static void test_one_more_under_load(void **state)
+{
+	struct load_config config = {.data_loops = 4, .depth = 8, .seed = 1};
+	struct load_result result;
+	struct disk *disk;
+	struct load *load;
+
+	(void)state;
+	make_mirror(4);
+	disk = disk_open("R", true);
+	load = load_start(disk, &config);
+	load_run(load, 2000);
+	inproc_ok("bdev_raid_set_options", "{'process_window_size_kb': 64}");
+	grow("d2");
+	assert_int_equal(number_of("num_base_bdevs"), 3);
+	inproc_error(-EBUSY, "being rebuilt", "bdev_raid_grow_base_bdev",
+	        "{'raid_name': 'R', 'base_name': 'd3'}");
+	load_run(load, 2000);
+	wait_until_complete();
+	load_run(load, 2000);
+	check_disks(3, 1);
+	grow("d2"); /* it is one already */
+	grow("d3");
+	wait_until_complete();
+	assert_int_equal(number_of("num_base_bdevs"), 4);
+	load_run(load, 1000);
+	for (unsigned i = 0; i < 3; i++)
+		inproc_ok("bdev_raid_remove_base_bdev", "{'name': 'd%u'}", i);
+	load_run(load, 2000);
+	result = load_stop(load);
+	assert_int_equal(result.mismatches, 0);
+	assert_int_equal(result.errors, 0);
+	assert_false(disk_is_removed(disk));
+	disk_close(disk);
+}
+
+static void write_pattern(uint64_t seed)
+{
+	struct disk *disk = disk_open("R", true);
+	uint8_t data[512 * 8];
+
+	fill_pattern(data, sizeof(data), seed);
+	assert_int_equal(disk_write(disk, 1000, 8, data), 0);
+	disk_close(disk);
+}
+
+static void expect_pattern(uint64_t seed)
+{
+	struct disk *disk = disk_open("R", false);
+	uint8_t data[512 * 8], wanted[512 * 8];
+
+	fill_pattern(wanted, sizeof(wanted), seed);
+	assert_int_equal(disk_read(disk, 1000, 8, data), 0);
+	assert_memory_equal(data, wanted, sizeof(data));
+	disk_close(disk);
+}
+
+static void wait_for_array(void)
+{
+	for (unsigned i = 0; i < 10000 && !bdev_exists("R"); i++)
+		usleep(1000);
+	assert_true(bdev_exists("R"));
+}
+
+static void test_it_is_found_again(void **state)
+{
+	(void)state;
+	make_mirror(3);
+	write_pattern(1);
+	/* It stops in the middle: the new one is known, and not taken for a member. */
+	inproc_ok("bdev_raid_set_options",
+	        "{'process_window_size_kb': 64, 'process_max_bandwidth_mb_sec': 1}");
+	grow("d2");
+	check_disks(3, 0);
+	restart();
+	inproc_ok("bdev_raid_set_options", "{'degraded_start_wait': 'never'}");
+	plug(2);
+	assert_false(bdev_exists("R"));
+	plug(0);
+	plug(1);
+	wait_for_array();
+	assert_int_equal(number_of("num_base_bdevs"), 3);
+	wait_until_complete();
+	check_disks(3, 1);
+	/* From the new one alone. */
+	write_pattern(2);
+	restart();
+	inproc_ok("bdev_raid_set_options", "{'degraded_start_wait': 0}");
+	plug(2);
+	wait_for_array();
+	expect_pattern(2);
+	assert_int_equal(number_of("num_base_bdevs_operational"), 1);
+	plug(0);
+	plug(1);
+	wait_until_complete();
+	expect_pattern(2);
+}
+
+/* A disk that was unplugged when the array grew knows of fewer places. */
+static void test_an_old_member_returns(void **state)
+{
+	(void)state;
+	make_mirror(3);
+	write_pattern(1);
+	pull(1);
+	write_pattern(2);
+	grow("d2"); /* into the free place */
+	wait_until_complete();
+	assert_int_equal(number_of("num_base_bdevs"), 2);
+	make_file(NULL, 512, NULL, DISK_BYTES);
+	plug(3);
+	grow("d3");
+	wait_until_complete();
+	write_pattern(3);
+	restart();
+	inproc_ok("bdev_raid_set_options", "{'degraded_start_wait': 'never'}");
+	plug(1);
+	plug(0);
+	plug(2);
+	plug(3);
+	wait_for_array();
+	assert_int_equal(number_of("num_base_bdevs"), 3);
+	assert_int_equal(number_of("num_base_bdevs_operational"), 3);
+	expect_pattern(3);
+}
+
+/* It counts for the size, and is waited for when it is lost. */
+static void test_it_counts(void **state)
+{
+	(void)state;
+	make_mirror(3);
+	grow("d2");
+	wait_until_complete();
+	for (unsigned i = 0; i < 3; i++) {
+		assert_int_equal(bdev_blocks_of("R"), DATA_BLOCKS);
+		assert_int_equal(
+		        disk_resize(files[i].name, 2 * DISK_BYTES / 512, &(struct err){0}), 0);
+	}
+	assert_int_equal(bdev_blocks_of("R"), 2 * DISK_BYTES / 512 - MIB(1) / 512);
+	write_pattern(4);
+	pull(2);
+	plug(2);
+	wait_until_complete();
+	expect_pattern(4);
+}
+
+static void test_without_superblock(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 3; i++)
+		inproc_ok("bdev_malloc_create",
+		        "{'name': 'm%u', 'num_blocks': 2048, 'block_size': 512}", i);
+	inproc_ok("bdev_raid_create",
+	        "{'name': 'R', 'raid_level': 'raid1', 'base_bdevs': ['m0', 'm1']}");
+	write_pattern(1);
+	grow("m2");
+	wait_until_complete();
+	expect_saved("bdev_raid_create", "{'name': 'R', 'raid_level': 'raid1', "
+	                                 "'base_bdevs': ['m0', 'm1', 'm2']}");
+	inproc_ok("bdev_raid_remove_base_bdev", "{'name': 'm0'}");
+	inproc_ok("bdev_raid_remove_base_bdev", "{'name': 'm1'}");
+	expect_pattern(1);
+}
+
+static void refused(int code, const char *text, const char *raid, const char *base)
+{
+	inproc_error(code, text, "bdev_raid_grow_base_bdev",
+	        "{'raid_name': '%s', 'base_name': '%s'}", raid, base);
+}
+
+static void test_refused(void **state)
+{
+	(void)state;
+	make_mirror(2);
+	inproc_ok(
+	        "bdev_malloc_create", "{'name': 'small', 'num_blocks': 16383, 'block_size': 512}");
+	inproc_ok("bdev_malloc_create", "{'name': 'm', 'num_blocks': 16384, 'block_size': 512}");
+	inproc_ok("bdev_malloc_create", "{'name': 'big', 'num_blocks': 16384, 'block_size': 4096}");
+	inproc_ok("bdev_raid_create", "{'name': 'S', 'raid_level': 'raid0', 'strip_size_kb': 64, "
+	                              "'base_bdevs': ['big']}");
+	inproc_ok("bdev_raid_create", "{'name': 'W', 'raid_level': 'raid1', "
+	                              "'base_bdevs': ['absent', 'too']}");
+	refused(-ENODEV, "not found", "nobody", "m");
+	refused(-ENODEV, "no such bdev", "R", "nobody");
+	refused(-EPERM, "a raid0 can't have more members", "S", "m");
+	refused(-EINVAL, "configuring", "W", "m");
+	refused(-EINVAL, "too small", "R", "small");
+	refused(-EPERM, "in use", "R", "big");
+	inproc_ok("bdev_raid_delete", "{'name': 'S'}");
+	refused(-EINVAL, "4096-byte blocks", "R", "big");
+	refused(-ELOOP, "member of itself", "R", "R");
+	/* Nothing has changed, neither in memory nor on the disks. */
+	assert_int_equal(number_of("num_base_bdevs"), 2);
+	struct expected e = {
+	        .name = "R", .level = 1, .slots = 2, .blocks = DATA_BLOCKS, .states = {1, 1}};
+
+	assert_int_equal(check_member(&files[0], &e), check_member(&files[1], &e));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	        cmocka_unit_test_setup_teardown(test_one_more_under_load, setup, teardown),
+	        cmocka_unit_test_setup_teardown(test_it_is_found_again, setup, teardown),
+	        cmocka_unit_test_setup_teardown(test_an_old_member_returns, setup, teardown),
+	        cmocka_unit_test_setup_teardown(test_it_counts, setup, teardown),
+	        cmocka_unit_test_setup_teardown(test_without_superblock, setup, teardown),
+	        cmocka_unit_test_setup_teardown(test_refused, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
