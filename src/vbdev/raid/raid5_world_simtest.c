@@ -91,6 +91,15 @@ static void crash_soon(unsigned points)
 		sim->crash_at = sim->persist_points + rng_range(&rng, 1, points);
 }
 
+/* Now and then somebody else has used it when it comes back. */
+static void take_out(unsigned i)
+{
+	if (!call("bdev_raid_remove_base_bdev", NAMED, i) || rng_one_in(&rng, 2))
+		return;
+	sim_disk_zero(disk(i), MIB(1), DISK_BYTES - MIB(1), false);
+	sim_disk_flush(disk(i), UINT32_MAX);
+}
+
 static void act(void)
 {
 	unsigned i = (unsigned)rng_below(&rng, oracle->disks);
@@ -103,7 +112,7 @@ static void act(void)
 	case 0:
 		if (!oracle->absent[i] && spare(i)) {
 			oracle->whole = false;
-			call("bdev_raid_remove_base_bdev", NAMED, i);
+			take_out(i);
 		}
 		break;
 	case 1:
@@ -143,9 +152,12 @@ static void act(void)
 	}
 }
 
+static bool narrow; /* this life writes to one region */
+
 static void step(void)
 {
-	unsigned block = (unsigned)rng_below(&rng, BLOCKS - REQUEST_BLOCKS);
+	unsigned most = narrow ? BLOCKS / 8 : BLOCKS;
+	unsigned block = (unsigned)rng_below(&rng, most - REQUEST_BLOCKS);
 	unsigned count = (unsigned)rng_range(&rng, 1, REQUEST_BLOCKS);
 
 	switch (rng_below(&rng, 16)) {
@@ -277,6 +289,7 @@ static void live(unsigned life)
 	learning = true;
 	check_all();
 	write_unknown();
+	narrow = rng_one_in(&rng, 2);
 	learning = false;
 	oracle->orderly = oracle->must_start = false;
 	check_all();
