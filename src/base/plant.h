@@ -79,7 +79,7 @@
 
 /* Of arrays with superblock, which have a world of their own: src/vbdev/raid/raid_world_simtest.c
  * looks for them. */
-#define ARRAY_PLANTS(X)                                                                            \
+#define MIRROR_PLANTS(X)                                                                           \
 	X(RAID_STALE_ACCEPTED, "a member that the superblock calls missing is taken as current")   \
 	X(RAID_DIVERGED_JOINED, "mirrors that went on without each other are put together")        \
 	X(RAID_LEAVE_NOT_STORED, "that a member has left is not recorded")                         \
@@ -96,6 +96,26 @@
 	X(RAID_RETURN_UNCHECKED, "a member is given only what is marked, however old it is")       \
 	X(RAID_RESYNC_LEFT_OUT, "members that may differ count as equal")                          \
 	X(RAID_UNSYNCED_ANY, "what members may differ in is read from any of them")
+
+/* The same with parity: src/vbdev/raid/raid5_world_simtest.c. */
+#define PARITY_PLANTS(X)                                                                           \
+	X(RAID5_DIRTY_TRUSTED, "after a crash parity of what was being written is believed")       \
+	X(RAID5_DOUBT_STARTED, "after a crash it starts without a member, whatever was marked")    \
+	X(RAID5_BIT_LATE, "a write does not wait until its stripe's region is marked")             \
+	X(RAID5_FORGOTTEN_UNFLUSHED, "a region is forgotten before its writes are flushed")        \
+	X(RAID5_CHECKPOINT_UNFLUSHED, "parity is recorded as valid before it is flushed")          \
+	X(RAID5_CHECKPOINT_AHEAD, "the checkpoint of a rebuild counts what is being copied")       \
+	X(RAID5_SYNC_AHEAD, "parity counts as valid while it is being made right")                 \
+	X(RAID5_RESYNC_SHORT, "a window of a resync leaves out its last block")                    \
+	X(RAID5_REPAIR_WRONG, "parity that is made right is written without its old part")         \
+	X(RAID5_DELTA_SHORT, "a member that returns is not given what the last region has")        \
+	X(RAID5_ACK_UNRECORDED, "a write is acknowledged before it is recorded who has failed")    \
+	X(RAID5_PARITY_SKIPPED, "without a member writes leave parity as it is")                   \
+	X(RAID5_OLD_LEFT_OUT, "a part write leaves old parity out of the new one")                 \
+	X(RAID5_STALE_READ, "a member that is being rebuilt is read")                              \
+	X(RAID5_ROWS_SHARED, "two writes may have the same rows of a stripe")
+
+#define ARRAY_PLANTS(X) MIRROR_PLANTS(X) PARITY_PLANTS(X)
 
 enum plant {
 #define X(name, text) PLANT_##name,

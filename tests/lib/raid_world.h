@@ -1,5 +1,6 @@
 /*
- * raid_world.h: the daemon, its requests, and what blocks may hold, for raid_world_simtest.c.
+ * raid_world.h: the daemon, its requests, and what blocks may hold, for raid_world_simtest.c and
+ * raid5_world_simtest.c, which say how large the world is.
  */
 #pragma once
 
@@ -25,9 +26,7 @@
 #include "vbdev/raid/raid_superblock.h"
 
 #define BLOCK 512U
-#define BLOCKS 1024U /* 8 regions */
-#define DISK_BYTES (MIB(1) + BLOCKS * BLOCK)
-#define DISKS_MAX 3U
+#define DISK_BYTES (MIB(1) + DISK_BLOCKS * BLOCK)
 #define LIVES 5U
 #define STEPS 60U
 #define REQUESTS 6U
@@ -35,7 +34,6 @@
 #define MAYBES 8U
 #define PATIENCE_NS (2000 * NSEC_PER_SEC)
 #define SEEDS 100U
-#define PLANT_SEEDS 400U
 
 struct block {
 	uint32_t durable, current, inflight; /* inflight 0: none */
@@ -43,6 +41,7 @@ struct block {
 	uint32_t maybes;
 	uint32_t acked_at; /* by oracle->clock */
 	bool cut;          /* the power was cut, and nobody has looked since */
+	bool unknown;      /* anything may be there until it is written */
 };
 
 /* Survives the daemon. */
@@ -114,6 +113,7 @@ struct state {
 	bool online, busy; /* rebuilding or making equal */
 	bool resyncing;
 	unsigned complete;
+	uint64_t different; /* as the last check has found */
 	bool in[DISKS_MAX], target[DISKS_MAX];
 };
 
@@ -130,6 +130,8 @@ static struct state look(void)
 	s.online = raid && strcmp(json_string_value(json_object_get(raid, "state")), "online") == 0;
 	s.resyncing = json_object_get(raid, "resync_regions_left");
 	s.busy = s.resyncing || json_object_get(raid, "process");
+	s.different = (uint64_t)json_integer_value(
+	        json_object_get(json_object_get(raid, "check"), "different_blocks"));
 	json_array_foreach (json_object_get(raid, "base_bdevs_list"), i, slot) {
 		const char *name = json_string_value(json_object_get(slot, "name"));
 
@@ -257,8 +259,11 @@ static void judge_read(const struct request *r)
 {
 	for (unsigned i = 0; i < r->count; i++) {
 		struct block *b = &oracle->blocks[r->block + i];
-		uint32_t value = value_at(r, i);
+		uint32_t value;
 
+		if (b->unknown)
+			continue;
+		value = value_at(r, i);
 		if (learning)
 			learn(b, r->block + i, value);
 		else if (value != b->current)
@@ -274,6 +279,7 @@ static void judge_write(const struct request *r)
 
 		b->current = r->value;
 		b->inflight = 0;
+		b->unknown = false;
 		b->acked_at = ++oracle->clock;
 		if (r->bio.flags & BIO_FUA) {
 			b->durable = r->value;
@@ -384,4 +390,135 @@ static void check_all(void)
 			drain();
 	}
 	drain();
+}
+
+/* ---- the disks ---------------------------------------------------------------------------------
+ */
+
+static struct sim_file *disk(unsigned i)
+{
+	char path[16];
+
+	snprintf(path, sizeof(path), "/sim/d%u", i);
+	return sim_file_find(path);
+}
+
+/* No more than one disk is bad at a time. */
+static void heal(void)
+{
+	for (unsigned i = 0; i < oracle->disks; i++) {
+		for (unsigned k = 0; k < DISK_BYTES / SIM_SECTOR_BYTES; k++)
+			disk(i)->sectors[k] &= (uint8_t)~SECTOR_BAD;
+	}
+}
+
+/* Durably; as if nobody had a cache. */
+static void poke(unsigned i, uint64_t offset, const void *bytes, size_t len)
+{
+	sim_disk_write(disk(i), offset, bytes, len, true);
+}
+
+static void flip(unsigned i, uint64_t offset)
+{
+	uint8_t byte;
+
+	sim_disk_read(disk(i), offset, &byte, 1);
+	byte ^= 0x40;
+	poke(i, offset, &byte, 1);
+}
+
+/* ---- what lives have in common -----------------------------------------------------------------
+ */
+
+static void plug_all(void)
+{
+	unsigned first = (unsigned)rng_below(&rng, oracle->disks);
+
+	for (unsigned i = 0; i < oracle->disks; i++) {
+		unsigned d = (first + i) % oracle->disks;
+
+		if (!oracle->absent[d])
+			plug(d);
+	}
+}
+
+static void stop(void)
+{
+	struct answer answer = {0};
+
+	drain();
+	bdev_close(handle);
+	rpc_call("bdev_raid_delete", json_pack("{s:s}", "name", "R"), called, &answer);
+	wait_for(&answer.done, "the end");
+	json_decref(answer.reply);
+	oracle->orderly = true;
+	sim_exit(SIM_EXIT_DONE);
+}
+
+static void make_whole(void)
+{
+	struct state s = look();
+
+	for (unsigned k = 0; k < 3000 && (s.busy || s.complete < oracle->disks); k++) {
+		for (unsigned i = 0; i < oracle->disks && !s.busy; i++) {
+			if (oracle->absent[i])
+				plug(i);
+			else if (!s.in[i])
+				call("bdev_raid_add_base_bdev", OF_RAID, i);
+		}
+		let_pass(20 * NSEC_PER_MSEC);
+		s = look();
+	}
+	if (s.busy || s.complete < oracle->disks)
+		sim_fail("not whole", "the array does not become whole");
+}
+
+static void power_cut(void)
+{
+	for (unsigned i = 0; i < BLOCKS; i++)
+		oracle->blocks[i].cut = true;
+}
+
+static bool one_life(
+        uint64_t seed, unsigned life, unsigned plant, void (*fn)(unsigned), unsigned arg)
+{
+	int status = 0;
+	pid_t pid;
+
+	sim->persist_points = 0;
+	rng = rng_stream(seed, 100 + life * 2);
+	sim->crash_at =
+	        life < LIVES && !rng_one_in(&rng, 4) ? rng_range(&rng, life ? 1 : 40, 400) : 0;
+	sim->fate = (enum sim_fate)rng_range(&rng, FATE_LOST, FATE_KILLED);
+	sim->forked = true;
+	fflush(stdout);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		if (!getenv("VERBOSE") && !freopen("/dev/null", "w", stderr))
+			_exit(1);
+#if BELLOWS_CHECK
+		bellows_plant = plant;
+#endif
+		(void)plant;
+		for (int s = 1; s < NSIG; s++) /* cmocka would go on in this process */
+			signal(s, SIG_DFL);
+		alarm(60);
+		fn(arg);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	sim->life++;
+	for (unsigned i = 0; i < oracle->disks; i++) /* also of one that was cut off */
+		memset(disk(i)->one_in, 0, sizeof(disk(i)->one_in));
+	if (!WIFEXITED(status)) {
+		str_copy(sim->failure_kind, sizeof(sim->failure_kind), "it died");
+		snprintf(sim->failure, sizeof(sim->failure), "signal %d", WTERMSIG(status));
+		return false;
+	}
+	if (WEXITSTATUS(status) == SIM_EXIT_CRASHED) {
+		if (sim->power_was_cut)
+			power_cut();
+		oracle->orderly = false;
+	}
+	return WEXITSTATUS(status) == SIM_EXIT_DONE || WEXITSTATUS(status) == SIM_EXIT_CRASHED;
 }

@@ -175,6 +175,11 @@ bool raid_can_lose(const struct raid *raid, unsigned slot)
 	       (unsigned)__builtin_popcountll(others) >= raid_needed(raid);
 }
 
+uint64_t raid_member_blocks(const struct raid *raid)
+{
+	return raid->level->used(raid, raid->bdev->geometry.num_blocks, 0);
+}
+
 unsigned raid_expected(const struct raid *raid)
 {
 	unsigned n = 0;

@@ -68,7 +68,7 @@ struct raid_io {
 	uint8_t *regions; /* a byte each; NULL: there is no bitmap */
 	uint64_t last_region;
 	unsigned region_shift;
-	uint64_t unsynced; /* regions whose members may differ */
+	uint64_t unsynced; /* regions whose members may differ, or parity may be wrong */
 	uint64_t offset_blocks[RAID_SLOTS_MAX];
 	uint64_t start_blocks[RAID_SLOTS_MAX + 1]; /* concat */
 	/* raid5f */
@@ -89,7 +89,6 @@ struct raid_level {
 	bool strips;     /* needs a strip size */
 	bool redundant;  /* lives on without a member */
 	unsigned parity; /* redundant: so many members' worth is parity; 0: all have all data */
-	bool bitmap;     /* remembers what may differ, raid_bitmap.h */
 	bool grows;      /* may get more members than it was made with, up to members_max */
 	void (*submit)(struct bio *bio);
 	/* Redundant: a request that raid_park has kept. */
@@ -145,14 +144,13 @@ struct raid {
 	struct bdev *bdev;
 	struct raid_sb sb;
 	uint64_t seq_seen; /* the highest number of a superblock, also of one that does not count */
-	bool ext_kept; /* of parity: members have an extension, written before each superblock */
-	struct raid_ext ext; /* as it was written last, or is to be */
-	bool trust_parity;   /* the user has said so for this start */
-	bool given_up;       /* a write has failed half way: not started again by itself */
+	bool ext_kept;     /* of parity: members have an extension */
+	bool trust_parity; /* the user has said so for this start */
+	bool given_up;     /* a write has failed half way: not started again by itself */
 	struct raid_store *store;
 	struct raid_rebuild *rebuild;
 	struct raid5 *raid5;
-	struct raid_bitmap *bitmap; /* while it has a bdev, of levels that have one */
+	struct raid_bitmap *bitmap; /* while it has a bdev, of redundant levels */
 	struct raid_resync *resync;
 	struct raid_check *check;
 	struct raid_checked checked;
@@ -238,6 +236,8 @@ static inline unsigned raid_data_members(const struct raid *raid)
 {
 	return raid->level->parity ? raid->num_slots - raid->level->parity : 1;
 }
+/* What is used of each member, redundant levels: the regions of the bitmap are parts of that. */
+uint64_t raid_member_blocks(const struct raid *raid);
 /* Members that it needs to be complete. */
 unsigned raid_expected(const struct raid *raid);
 /* "'a', 'b'": those that are missing. */
@@ -325,6 +325,8 @@ void raid_end_examinations(struct raid *raid);
 /* Writes sb with the next seq to both copies on all members, flushed. A mirror's member that can't
  * be written is recorded as failed on the others; an error when no member has it. */
 void raid_store(struct raid *raid, struct bdev_done done);
+/* The extension alone, which goes with the superblock that stands. */
+void raid_store_ext(struct raid *raid, struct bdev_done done);
 void raid_store_free(struct raid *raid);
 
 /* ---- raid_leave.c: members that fail or go ----------------------------------------------------
@@ -353,6 +355,12 @@ void raid_settle(struct raid *raid, struct bdev_done done);
 void raid_bdev_hold(struct raid *raid);
 void raid_bdev_unhold(struct raid *raid);
 
+/* ---- raid_flush.c -----------------------------------------------------------------------------
+ */
+
+/* All members that have all data; an error when one can't be flushed. */
+void raid_flush_members(struct raid *raid, struct bdev_done done);
+
 /* ---- raid_copy.c ------------------------------------------------------------------------------
  */
 
@@ -362,9 +370,10 @@ void raid_bdev_unhold(struct raid *raid);
  */
 struct raid_copy {
 	struct raid *raid;
-	unsigned slot;                      /* RAID_SLOTS_MAX: to all others that have all data */
+	unsigned slot; /* RAID_SLOTS_MAX: to all others that have all data; or parity from data */
 	uint64_t offset_blocks, num_blocks; /* of the member's data */
-	void *buf;                          /* for so many blocks of each member that has data */
+	void *buf; /* for so many blocks of each member that has data; of parity made right: for
+	              each member and one more */
 	void (*done)(struct raid_copy *copy);
 	/* out */
 	int status;
@@ -411,8 +420,15 @@ int raid_rebuild_control(struct raid *raid, enum raid_process_action action, str
 /* ---- raid5_state.c ---------------------------------------------------------------------------
  */
 
-/* The extension as it goes with the superblock that is being stored, and where; 0: none. */
-uint64_t raid5_ext(struct raid *raid, void *bytes);
+struct raid5_record {
+	const struct raid_ext *newest; /* NULL: members have none */
+	bool marks_known;              /* nobody else has written since */
+	uint64_t marked;               /* regions */
+	bool doubt;                    /* out: parity of what is marked may be wrong */
+};
+/* Which parity may be believed at this start; an error when members are missing that could be made
+ * up wrongly. */
+int raid5_judge(struct raid *raid, struct raid5_record *record, struct err *err);
 /* Takes all parity for valid, as the user wants it: of an array that is online without a member. */
 int raid5_trust(struct raid *raid, struct err *err);
 /* Whether a member can be made up from the others everywhere. */
@@ -425,8 +441,9 @@ int raid5_check_complete(const struct raid *raid, struct err *err);
 void raid_bitmap_open(struct raid *raid, struct bdev_done done);
 /* Nothing is in flight any more: forgets all when nobody lacks anything, and frees it. */
 void raid_bitmap_close(struct raid *raid, struct bdev_done done);
-/* The extension block as it goes with the superblock that is being stored, and where; 0: none. */
-uint64_t raid_bitmap_ext(struct raid *raid, void *bytes);
+/* The extension block as it goes with the superblock that is being stored, before or behind it, and
+ * where; 0: none. */
+uint64_t raid_bitmap_ext(struct raid *raid, bool behind, void *bytes);
 /* What loops have asked for. */
 void raid_bitmap_look(struct raid *raid);
 /* A member leaves; may_return: what it misses counts from here. */

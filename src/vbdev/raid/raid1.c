@@ -180,7 +180,6 @@ const struct raid_level raid1_level = {
         .members_min = 2,
         .members_max = RAID1_SLOTS_MAX,
         .redundant = true,
-        .bitmap = true,
         .grows = true,
         .submit = raid1_submit,
         .settle = settle,

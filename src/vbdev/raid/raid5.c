@@ -4,9 +4,10 @@
  * are cut into pieces of one stripe where they write.
  */
 /* tidy: data path */
-#include "vbdev/raid/raid5.h"
-
 #include <errno.h>
+
+#include "base/plant.h"
+#include "vbdev/raid/raid5.h"
 
 void raid5_note_failed(struct raid5_ctx *ctx, unsigned slot)
 {
@@ -70,6 +71,17 @@ static void write_pieces(struct bio *bio)
 	bio_split_end(bio, pieces_written);
 }
 
+/* Its region is marked, so that a crash leaves no parity that is wrong unnoticed. */
+static bool may_write(struct bio *bio, const struct raid5_piece *piece)
+{
+	const struct raid_io *io = raid_io_of(bio_bdev(bio));
+	struct raid5_rows rows = raid5_hull(piece);
+	uint64_t row = (piece->stripe << piece->strip_shift) + rows.lo;
+
+	return !io->regions || likely(raid_regions_ready(io, row, raid5_rows_len(rows))) ||
+	       PLANT(RAID5_BIT_LATE) || raid_bitmap_admit_at(bio, row, raid5_rows_len(rows));
+}
+
 static void raid5_write(struct bio *bio)
 {
 	struct raid5_piece piece = raid5_piece_of(bio);
@@ -79,7 +91,7 @@ static void raid5_write(struct bio *bio)
 		write_pieces(bio);
 	} else if (is_nothing(bio, &piece)) {
 		bio_complete(bio, 0);
-	} else if (raid5_lock(bio)) {
+	} else if (may_write(bio, &piece) && raid5_lock(bio)) {
 		raid5_write_locked(bio);
 	}
 }

@@ -4,8 +4,8 @@
  * Invariants
  *  - Parity is changed, and used to make up for a member, only by who has the rows of that stripe
  *    (raid5_lock), or the range of the array (bdev_range_lock), which nobody is in then.
- *  - Parity below valid_rows is the exclusive or of what the data strips hold, but for rows that
- *    somebody has. Above it is not used to make up for anybody.
+ *  - Parity below valid_rows and outside of unsynced regions is the exclusive or of what the data
+ *    strips hold, but for rows that somebody has. Other parity is not used to make up for anybody.
  *  - A write that has failed on one member is acknowledged when that one is out, as with mirrors.
  *    When the array can't be without it, the array goes: rows whose parity is half written serve
  *    nobody.
@@ -13,7 +13,7 @@
 #pragma once
 
 #include "math/raid5.h"
-#include "vbdev/raid/raid.h"
+#include "vbdev/raid/raid_bitmap.h"
 
 #define RAID5_SLOTS_MAX 64 /* a bit of a word each; and a round of children */
 #define RAID5_LOCKS 2048
@@ -53,7 +53,10 @@ static inline struct raid5_piece raid5_piece_of(const struct bio *bio)
 
 static inline bool raid5_is_valid(const struct raid_io *io, uint64_t stripe)
 {
-	return (stripe + 1) << io->strip_shift <= raid5_load(&io->valid_rows);
+	if ((stripe + 1) << io->strip_shift > raid5_load(&io->valid_rows))
+		return false;
+	return likely(raid5_load(&io->unsynced) == 0) ||
+	       !raid_regions_unsynced(io, stripe << io->strip_shift, 1ULL << io->strip_shift);
 }
 
 /* ---- raid5.c ---- */
@@ -85,6 +88,7 @@ void raid5_write_settle(struct bio *bio);
 enum raid5_job_kind {
 	RAID5_JOB_COPY, /* make up the rows of one slot, and write them there */
 	RAID5_JOB_SYNC, /* make parity right */
+	RAID5_JOB_LOOK, /* count what is wrong */
 };
 
 struct raid5_job;
@@ -100,7 +104,7 @@ struct raid5_job {
 	/* out */
 	int status;
 	bool target_failed;
-	uint64_t mended_rows; /* of how many stripes parity was wrong, in rows */
+	uint64_t wrong_rows; /* of how many parity was, or is, wrong */
 	/* the implementation's */
 	struct bdev_range range;
 	struct raid5_part *parts;
@@ -124,6 +128,8 @@ struct raid5 {
 	uint64_t mended_rows;   /* whose parity was not right, since the start */
 	struct bdev_done begun; /* who waits for the first of it */
 	struct loop_timer patience;
+	bool saving, save_again;
+	uint64_t saving_rows;
 	uint64_t locks[RAID5_LOCKS];
 };
 
@@ -141,3 +147,5 @@ void raid5_begin(struct raid *raid, struct bdev_done done);
 void raid5_resized(struct raid *raid);
 void raid5_stop(struct raid *raid, struct bdev_done done);
 void raid5_sync_ended(struct raid *raid);
+/* Members learn how far parity is valid, for the next start; by and by. */
+void raid5_save_valid(struct raid *raid);

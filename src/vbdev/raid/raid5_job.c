@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 
+#include "base/plant.h"
 #include "math/xor.h"
 #include "vbdev/raid/raid5.h"
 
@@ -98,6 +99,15 @@ static bool is_zero(const uint8_t *bytes, size_t len)
 	return bytes[0] == 0 && memcmp(bytes, bytes + 1, len - 1) == 0;
 }
 
+static uint64_t count_wrong(const uint8_t *sum, uint64_t rows, uint32_t block_bytes)
+{
+	uint64_t wrong = 0;
+
+	for (uint64_t i = 0; i < rows; i++)
+		wrong += !is_zero(sum + i * block_bytes, block_bytes);
+	return wrong;
+}
+
 /* From job->at on: the next stripe whose members are not zero together. Their sum is in buf. */
 static void mend_next(struct raid5_job *job)
 {
@@ -116,12 +126,14 @@ static void mend_next(struct raid5_job *job)
 		job->at += n;
 		if (is_zero(sum, n * block_bytes))
 			continue;
+		job->wrong_rows += count_wrong(sum, n, block_bytes);
+		if (job->kind == RAID5_JOB_LOOK)
+			continue;
 		if (raid->io.readable != raid->io.all) {
 			job->status = -ENODEV; /* a member has left since it was read */
 			break;
 		}
-		job->mended_rows += n;
-		xor_gen_bytes(old, src, 2, n * block_bytes);
+		xor_gen_bytes(old, src, PLANT(RAID5_REPAIR_WRONG) ? 1 : 2, n * block_bytes);
 		submit(job, parity, BIO_WRITE, row, n, old, mended);
 		return;
 	}
@@ -169,6 +181,15 @@ static void was_read(struct bio *bio)
 		all_read(job);
 }
 
+static bool is_believed(const struct raid5_job *job)
+{
+	const struct raid_io *io = &job->raid->io;
+
+	return job->rows.hi <= io->valid_rows &&
+	       (io->unsynced == 0 ||
+	               !raid_regions_unsynced(io, job->rows.lo, raid5_rows_len(job->rows)));
+}
+
 static void locked(void *arg, const struct err *err)
 {
 	struct raid5_job *job = arg;
@@ -184,14 +205,14 @@ static void locked(void *arg, const struct err *err)
 		job->status = err->code;
 	else if ((raid->io.readable & from) != from)
 		job->status = -ENODEV;
-	else if (job->kind == RAID5_JOB_COPY && job->rows.hi > raid->io.valid_rows)
+	else if (job->kind == RAID5_JOB_COPY && !is_believed(job))
 		job->status = -EIO;
 	if (job->status != 0) {
 		job_end(job);
 		return;
 	}
 	/* A copy's sum goes where its first part is; a comparison has room of its own for it. */
-	if (job->kind == RAID5_JOB_SYNC)
+	if (job->kind != RAID5_JOB_COPY)
 		buf += bytes;
 	job->pending = 1;
 	for (unsigned m = 0; m < raid->num_slots; m++) {
@@ -216,7 +237,7 @@ void raid5_job_start(struct raid5_job *job)
 	raid_bdev_hold(raid);
 	job->status = 0;
 	job->target_failed = job->locked = false;
-	job->mended_rows = 0;
+	job->wrong_rows = 0;
 	job->parts = xcalloc(raid->num_slots, sizeof(*job->parts));
 	job->range = (struct bdev_range){.offset_blocks = (first * data) << shift,
 	        .num_blocks = ((end - first) * data) << shift,
@@ -249,10 +270,12 @@ void raid5_copy(struct raid_copy *copy)
 
 	c->copy = copy;
 	c->job.raid = copy->raid;
-	c->job.kind = RAID5_JOB_COPY;
+	c->job.kind = copy->slot == RAID_SLOTS_MAX ? RAID5_JOB_SYNC : RAID5_JOB_COPY;
 	c->job.slot = copy->slot;
 	c->job.rows =
 	        (struct raid5_rows){copy->offset_blocks, copy->offset_blocks + copy->num_blocks};
+	if (PLANT(RAID5_RESYNC_SHORT) && c->job.kind == RAID5_JOB_SYNC)
+		c->job.rows.hi--;
 	c->job.buf = copy->buf;
 	c->job.done = copied;
 	raid5_job_start(&c->job);

@@ -9,6 +9,7 @@
  * only while some of the lower half are, so a wake can't be missed.
  */
 /* tidy: data path */
+#include "base/plant.h"
 #include "vbdev/raid/raid5.h"
 
 #define PARTS_SHIFT 5
@@ -117,7 +118,8 @@ bool raid5_lock(struct bio *bio)
 	struct raid_loop *state = bdev_loop_state(bio_bdev(bio), bio->loop);
 	struct rows rows = rows_of(bio);
 
-	if (likely(!must_queue(&state->raid5, rows) && take(rows, loop_bit(bio->loop))))
+	if (likely(!must_queue(&state->raid5, rows) && take(rows, loop_bit(bio->loop))) ||
+	        PLANT(RAID5_ROWS_SHARED))
 		return true;
 	wait(&state->raid5, bio, rows);
 	return false;

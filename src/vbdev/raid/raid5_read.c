@@ -6,6 +6,7 @@
 /* tidy: data path */
 #include <errno.h>
 
+#include "base/plant.h"
 #include "math/xor.h"
 #include "vbdev/raid/raid5.h"
 
@@ -276,7 +277,7 @@ void raid5_read(struct bio *bio)
 	struct bdev *bdev = bio_bdev(bio);
 	const struct raid_io *io = raid_io_of(bdev);
 	struct raid5_place place = raid5_map(io->num_slots, io->strip_shift, bio_offset(bio));
-	uint64_t readable = raid5_load(&io->readable);
+	uint64_t readable = raid5_load(PLANT(RAID5_STALE_READ) ? &io->writable : &io->readable);
 
 	if (likely(bio->num_blocks <= place.run_blocks)) {
 		if (likely(readable >> place.member & 1))

@@ -1,35 +1,22 @@
 /*
  * raid5_state.c: which parity may be believed, across starts and stops. A member's extension says
- * whether the array was stopped in order, and how far parity was valid then. Parity that nobody
- * vouches for is made right when all members are there. When one is missing, the array doesn't
- * start by itself: what would be made up could be wrong.
+ * whether the array was stopped in order, and how far parity is valid; the bitmap, what was being
+ * written. Parity that nobody vouches for is made right when all members are there. When one is
+ * missing, the array doesn't start by itself: what would be made up could be wrong.
  */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/log.h"
+#include "base/plant.h"
 #include "vbdev/raid/raid5.h"
+#include "vbdev/raid/raid_bitmap.h"
 
 #define FIRST_PATIENCE_NS (NSEC_PER_SEC / 2)
 
 /* ---- the start --------------------------------------------------------------------------------
  */
-
-struct preparing {
-	struct raid *raid;
-	unsigned slot;
-	uint64_t blocks;
-	uint8_t *buf;
-	bool found;
-	struct raid_ext newest;
-	struct bdev_done done;
-};
-
-static uint64_t total_rows(const struct raid *raid)
-{
-	return raid->level->used(raid, raid->bdev->geometry.num_blocks, 0);
-}
 
 static uint64_t used_rows(const struct raid *raid)
 {
@@ -37,15 +24,17 @@ static uint64_t used_rows(const struct raid *raid)
 }
 
 /* Of an array with a member missing, that nobody vouches for. */
-static int refuse(const struct raid *raid, const char *why, struct err *err)
+static int refuse(const struct raid *raid, uint64_t marked, const char *why, struct err *err)
 {
-	char missing[200];
+	char missing[200], how_much[64] = "";
 
 	raid_missing_text(raid, missing, sizeof(missing));
+	if (marked)
+		snprintf(how_much, sizeof(how_much), " (%llu regions)", (unsigned long long)marked);
 	return err_set(err, -EUCLEAN,
-	        "raid5f '%s' %s, and lacks %s: what is made up for it could be wrong. Bring it "
+	        "raid5f '%s' %s%s, and lacks %s: what is made up for it could be wrong. Bring it "
 	        "back, or take parity as it is: bdev_raid_start with trust_parity",
-	        raid->name, why, missing);
+	        raid->name, why, how_much, missing);
 }
 
 static void say_declared(struct raid *raid, const char *how)
@@ -59,80 +48,38 @@ static void say_declared(struct raid *raid, const char *how)
 	        "compare what was being written at the last stop with a backup");
 }
 
-/* From the members' newest extension: how far parity is valid. */
-static int judge(struct raid *raid, const struct preparing *p, struct err *err)
+int raid5_judge(struct raid *raid, struct raid5_record *record, struct err *err)
 {
+	const struct raid_ext *newest = record->newest;
 	bool complete = raid_present(raid) == raid->num_slots;
-	bool recorded = p->found && raid->sb_valid && p->newest.seq >= raid->sb.seq;
-	uint64_t valid = 0;
+	bool recorded = newest && newest->parity && raid->sb_valid && newest->seq >= raid->sb.seq;
+	bool clean = recorded && newest->clean;
+	uint64_t valid = clean || (recorded && record->marks_known) ? newest->valid_blocks : 0;
 	int rc = 0;
 
-	if (recorded && p->newest.clean)
-		valid = p->newest.valid_blocks;
-	if (complete || (valid > 0 && valid >= used_rows(raid))) {
-		raid->io.valid_rows = valid;
+	record->doubt = !clean && valid > 0 && record->marked > 0;
+	if (complete || (valid > 0 && valid >= used_rows(raid) && !record->doubt)) {
 		raid_problem(raid, "declared", NULL, NULL);
-	} else if (raid->trust_parity) {
-		raid->io.valid_rows = UINT64_MAX;
+	} else if (raid->trust_parity || PLANT(RAID5_DOUBT_STARTED)) {
+		valid = UINT64_MAX;
 		say_declared(raid, "as the user wanted it");
+	} else if (record->doubt && valid >= used_rows(raid)) {
+		rc = refuse(raid, record->marked,
+		        "was not stopped in order, when it was being written", err);
 	} else if (recorded) {
-		rc = refuse(raid,
-		        p->newest.clean ? "has parity that was not complete yet"
-		                        : "was not stopped in order",
+		rc = refuse(raid, 0,
+		        clean ? "has parity that was not complete yet" : "was not stopped in order",
 		        err);
 	} else if (raid->ext_kept && raid->sb_valid) {
-		raid->io.valid_rows = UINT64_MAX;
+		valid = UINT64_MAX;
 		say_declared(raid, "another program wrote it last, and keeps no record");
 	} else {
-		rc = refuse(raid, "keeps no record of its parity", err);
+		rc = refuse(raid, 0, "keeps no record of its parity", err);
 	}
+	record->doubt = record->doubt && complete && !PLANT(RAID5_DIRTY_TRUSTED);
+	raid->io.valid_rows = min_u64(valid, raid_member_blocks(raid));
 	raid->trust_parity = false;
 	return rc;
-}
-
-static void prepare_next(void *arg, const struct err *err);
-
-static void ext_read(struct preparing *p)
-{
-	for (unsigned i = 0; i < 2; i++) {
-		struct raid_ext ext;
-
-		if (raid_ext_parse(p->buf + i * RAID_EXT_STEP_BYTES, &ext) && ext.parity &&
-		        uuid_compare(ext.array, p->raid->uuid) == 0 &&
-		        (!p->found || ext.generation > p->newest.generation)) {
-			p->newest = ext;
-			p->found = true;
-		}
-	}
-}
-
-/* A member whose extension can't be read says nothing. */
-static void prepare_next(void *arg, const struct err *err)
-{
-	struct preparing *p = arg;
-	struct raid *raid = p->raid;
-	struct err refused = ERR_NONE;
-
-	if (p->slot > 0 && !err)
-		ext_read(p);
-	while (p->slot < raid->num_slots && raid->slots[p->slot].use != SLOT_IN)
-		p->slot++;
-	if (raid->ext_kept && raid->sb_valid && p->slot < raid->num_slots) {
-		memset(p->buf, 0, p->blocks * raid->block_bytes);
-		bdev_read_meta(raid->slots[p->slot++].bdev,
-		        RAID_EXT_BYTES_OFFSET / raid->block_bytes, p->blocks, p->buf,
-		        (struct bdev_done){prepare_next, p});
-		return;
-	}
-	judge(raid, p, &refused);
-	raid->ext = (struct raid_ext){.generation = p->newest.generation,
-	        .parity = true,
-	        .checkpoint_slot = RAID_NO_SLOT,
-	        .valid_blocks = raid->io.valid_rows};
-	uuid_copy(raid->ext.array, raid->uuid);
-	bdev_done_call(p->done, refused.code ? &refused : NULL);
-	free(p->buf);
-	free(p);
 }
 
 static void patience_over(struct loop_timer *timer);
@@ -140,7 +87,7 @@ static void patience_over(struct loop_timer *timer);
 void raid5_prepare(struct raid *raid, struct bdev_done done)
 {
 	struct raid5 *r5 = xcalloc(1, sizeof(*r5));
-	struct preparing *p;
+	struct raid5_record record = {.newest = NULL};
 	struct err err = ERR_NONE;
 
 	r5->raid = raid;
@@ -158,25 +105,10 @@ void raid5_prepare(struct raid *raid, struct bdev_done done)
 		return;
 	}
 	raid->ext_kept = raid->superblock && raid->block_bytes <= RAID_EXT_BLOCK_MAX_BYTES;
-	p = xcalloc(1, sizeof(*p));
-	p->raid = raid;
-	p->done = done;
-	p->blocks = max_u64(2 * RAID_EXT_STEP_BYTES / raid->block_bytes, 1);
-	p->buf = try_alloc_aligned(4096, align_up_u64(p->blocks * raid->block_bytes, 4096));
-	BELLOWS_ASSERT(p->buf);
-	prepare_next(p, NULL);
-}
-
-uint64_t raid5_ext(struct raid *raid, void *bytes)
-{
-	struct raid_ext *ext = &raid->ext;
-
+	/* Else it is judged when what members say is read. */
 	if (!raid->ext_kept)
-		return 0;
-	ext->seq = raid->sb.seq;
-	ext->generation++;
-	raid_ext_encode(ext, bytes);
-	return RAID_EXT_BYTES_OFFSET + (ext->generation & 1) * RAID_EXT_STEP_BYTES;
+		raid5_judge(raid, &record, &err);
+	bdev_done_call(done, err.code ? &err : NULL);
 }
 
 /* ---- while it is online -----------------------------------------------------------------------
@@ -208,8 +140,6 @@ void raid5_begin(struct raid *raid, struct bdev_done done)
 		raid5_lock_init(&state->raid5);
 	}
 	raid->raid5->running = true;
-	/* What grows later is not valid, whatever was. */
-	raid->io.valid_rows = min_u64(raid->io.valid_rows, total_rows(raid));
 	raid5_sync_consider(raid);
 	if (!raid->raid5->sync) {
 		bdev_done_call(done, NULL);
@@ -226,8 +156,14 @@ void raid5_resized(struct raid *raid)
 
 int raid5_check_complete(const struct raid *raid, struct err *err)
 {
-	uint64_t rows = total_rows(raid);
+	uint64_t rows = raid_member_blocks(raid);
 
+	if (raid->io.unsynced > 0)
+		return err_set(err, -EBUSY,
+		        "parity of %llu regions of '%s' is not made right yet: without it a member "
+		        "can't be made up. Wait; or take it as it is: bdev_raid_start with "
+		        "trust_parity",
+		        (unsigned long long)raid->io.unsynced, raid->name);
 	if (raid->io.valid_rows >= rows)
 		return 0;
 	return err_set(err, -EBUSY,
@@ -239,13 +175,56 @@ int raid5_check_complete(const struct raid *raid, struct err *err)
 int raid5_trust(struct raid *raid, struct err *err)
 {
 	if (!raid->level->parity || raid->state != RAID_ONLINE || !raid->raid5 ||
-	        raid->raid5->sync || raid_present(raid) == raid->num_slots)
+	        raid->raid5->sync || raid->resync || raid_present(raid) == raid->num_slots)
 		return err_set(err, -EALREADY, "'%s' is %s, and has nothing to trust in",
 		        raid->name, raid_state_text(raid->state));
-	__atomic_store_n(&raid->io.valid_rows, total_rows(raid), __ATOMIC_RELEASE);
+	__atomic_store_n(&raid->io.valid_rows, raid_member_blocks(raid), __ATOMIC_RELEASE);
+	raid_bitmap_believe(raid);
 	raid_problem(raid, "parity", NULL, NULL);
+	raid_problem(raid, "resync", NULL, NULL);
 	say_declared(raid, "as the user wanted it");
 	return 0;
+}
+
+/* ---- how far parity is valid, for good ---- */
+
+static void valid_stored(void *arg, const struct err *err)
+{
+	struct raid *raid = arg;
+
+	(void)err;
+	raid->raid5->saving = false;
+	if (raid->raid5->save_again)
+		raid5_save_valid(raid);
+	raid_bdev_unhold(raid);
+}
+
+static void valid_flushed(void *arg, const struct err *err)
+{
+	struct raid *raid = arg;
+
+	if (err || raid->lost || raid->state == RAID_DELETING) {
+		valid_stored(raid, err);
+		return;
+	}
+	raid->bitmap->ext.valid_blocks = raid->raid5->saving_rows;
+	raid_store_ext(raid, (struct bdev_done){valid_stored, raid});
+}
+
+void raid5_save_valid(struct raid *raid)
+{
+	struct raid5 *r5 = raid->raid5;
+
+	r5->save_again = r5->saving;
+	if (r5->saving || !raid->bitmap || raid->io.valid_rows <= raid->bitmap->ext.valid_blocks)
+		return;
+	r5->saving = true;
+	r5->saving_rows = raid->io.valid_rows;
+	raid_bdev_hold(raid);
+	if (PLANT(RAID5_CHECKPOINT_UNFLUSHED))
+		valid_flushed(raid, NULL);
+	else
+		raid_flush_members(raid, (struct bdev_done){valid_flushed, raid});
 }
 
 /* ---- the stop ---------------------------------------------------------------------------------
@@ -254,13 +233,8 @@ int raid5_trust(struct raid *raid, struct err *err)
 struct stopping {
 	struct raid *raid;
 	unsigned pending;
-	bool failed;
 	uint8_t *buf;
 	struct bdev_done done;
-	struct stop_part {
-		struct stopping *stopping;
-		struct bio bio;
-	} parts[RAID5_SLOTS_MAX];
 };
 
 static void stop_end(struct stopping *s)
@@ -283,23 +257,23 @@ static void clean_written(void *arg, const struct err *err)
 }
 
 /* What all members have is durable: so they may say that it goes together. */
-static void write_clean(struct stopping *s)
+static void flushed(void *arg, const struct err *err)
 {
+	struct stopping *s = arg;
 	struct raid *raid = s->raid;
 	uint32_t block_bytes = raid->block_bytes;
 	uint64_t blocks = div_round_up_u64(RAID_EXT_BYTES, block_bytes), at;
 
-	if (s->failed) {
-		log_warning("raid", "'%s' is not stopped in order: a member can't be flushed",
-		        raid->name);
+	if (err) {
+		log_warning("raid", "'%s' is not stopped in order: %s", raid->name, err->text);
 		stop_end(s);
 		return;
 	}
-	raid->ext.clean = true;
-	raid->ext.valid_blocks = raid->io.valid_rows;
+	raid->bitmap->ext.clean = true;
+	raid->bitmap->ext.valid_blocks = raid->io.valid_rows;
 	s->buf = try_alloc_aligned(4096, align_up_u64(RAID_EXT_BYTES, block_bytes));
 	BELLOWS_ASSERT(s->buf);
-	at = raid5_ext(raid, s->buf);
+	at = raid_bitmap_ext(raid, true, s->buf);
 	s->pending = 1;
 	for (unsigned i = 0; i < raid->num_slots; i++) {
 		if (raid->slots[i].use != SLOT_IN)
@@ -311,21 +285,11 @@ static void write_clean(struct stopping *s)
 	clean_written(s, NULL);
 }
 
-static void flushed(struct bio *bio)
-{
-	struct stopping *s = ((struct stop_part *)bio->arg)->stopping;
-
-	if (bio->status != 0 && bio->status != -EOPNOTSUPP)
-		s->failed = true;
-	if (--s->pending == 0)
-		write_clean(s);
-}
-
 void raid5_stop(struct raid *raid, struct bdev_done done)
 {
 	struct stopping *s;
 
-	if (!raid->ext_kept || !raid->raid5->running || raid->io.torn ||
+	if (!raid->bitmap || !raid->raid5->running || raid->io.torn || raid->io.unsynced > 0 ||
 	        raid_present(raid) < raid_needed(raid)) {
 		bdev_done_call(done, NULL);
 		return;
@@ -333,15 +297,5 @@ void raid5_stop(struct raid *raid, struct bdev_done done)
 	s = xcalloc(1, sizeof(*s));
 	s->raid = raid;
 	s->done = done;
-	s->pending = 1;
-	for (unsigned i = 0; i < raid->num_slots; i++) {
-		if (raid->slots[i].use != SLOT_IN)
-			continue;
-		s->pending++;
-		s->parts[i].stopping = s;
-		bio_init(&s->parts[i].bio, BIO_FLUSH, NULL, 0, 0, flushed, &s->parts[i]);
-		bio_submit_bdev(raid->slots[i].bdev, &s->parts[i].bio, 0);
-	}
-	if (--s->pending == 0)
-		write_clean(s);
+	raid_flush_members(raid, (struct bdev_done){flushed, s});
 }

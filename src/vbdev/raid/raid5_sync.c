@@ -7,9 +7,14 @@
 #include <stdio.h>
 
 #include "base/log.h"
+#include "base/plant.h"
 #include "vbdev/raid/raid5.h"
 
 #define WINDOWS 4
+/* Between checkpoints; or less where a part of the array is done. */
+#define SAVE_NS (5 * NSEC_PER_SEC)
+#define SAVE_SOON_NS (50 * NSEC_PER_MSEC)
+#define SAVE_PARTS 8
 
 struct sync_window {
 	struct raid5_job job;
@@ -26,20 +31,16 @@ struct raid5_sync {
 	int status;
 	uint64_t next_row, mended_rows;
 	uint64_t first_row, begun_ns;
+	uint64_t saved_rows, saved_ns;
 	struct loop_timer timer;
 };
-
-static uint64_t total_rows(const struct raid *raid)
-{
-	return raid->level->used(raid, raid->bdev->geometry.num_blocks, 0);
-}
 
 static void publish(struct raid5_sync *sync)
 {
 	uint64_t valid = sync->next_row;
 
 	for (unsigned i = 0; i < WINDOWS; i++) {
-		if (sync->windows[i].busy)
+		if (sync->windows[i].busy && !PLANT(RAID5_SYNC_AHEAD))
 			valid = min_u64(valid, sync->windows[i].job.rows.lo);
 	}
 	__atomic_store_n(&sync->raid->io.valid_rows, valid, __ATOMIC_RELEASE);
@@ -48,9 +49,10 @@ static void publish(struct raid5_sync *sync)
 static void sync_end(struct raid5_sync *sync)
 {
 	struct raid *raid = sync->raid;
-	uint64_t valid = raid->io.valid_rows, total = total_rows(raid);
+	uint64_t valid = raid->io.valid_rows, total = raid_member_blocks(raid);
 
 	raid->raid5->sync = NULL;
+	raid5_save_valid(raid);
 	loop_timer_stop(loop_self(), &sync->timer);
 	if (sync->mended_rows)
 		log_notice("raid", "'%s': parity of %llu blocks of its members was not right",
@@ -92,6 +94,20 @@ static void timer_fired(struct loop_timer *timer)
 	step(container_of(timer, struct raid5_sync, timer));
 }
 
+/* So that a restart goes on from there. */
+static void save(struct raid5_sync *sync)
+{
+	uint64_t now_ns = loop_now_ns(loop_self()), rows = sync->raid->io.valid_rows;
+	uint64_t part = raid_member_blocks(sync->raid) / SAVE_PARTS;
+
+	if (now_ns - sync->saved_ns < SAVE_SOON_NS ||
+	        (now_ns - sync->saved_ns < SAVE_NS && rows - sync->saved_rows < part))
+		return;
+	sync->saved_ns = now_ns;
+	sync->saved_rows = rows;
+	raid5_save_valid(sync->raid);
+}
+
 static void window_done(struct raid5_job *job)
 {
 	struct sync_window *w = container_of(job, struct sync_window, job);
@@ -105,10 +121,11 @@ static void window_done(struct raid5_job *job)
 		sync->stopping = true;
 	} else {
 		w->busy = false;
-		sync->mended_rows += job->mended_rows;
-		sync->raid->raid5->mended_rows += job->mended_rows;
+		sync->mended_rows += job->wrong_rows;
+		sync->raid->raid5->mended_rows += job->wrong_rows;
 	}
 	publish(sync);
+	save(sync);
 	step_later(sync, 0);
 }
 
@@ -159,7 +176,7 @@ static bool start_window(struct raid5_sync *sync, uint64_t total)
 static void step(struct raid5_sync *sync)
 {
 	struct raid *raid = sync->raid;
-	uint64_t total = total_rows(raid), due_ns;
+	uint64_t total = raid_member_blocks(raid), due_ns;
 
 	if (raid->io.readable != raid->io.all)
 		sync->stopping = true;
@@ -178,7 +195,7 @@ static void step(struct raid5_sync *sync)
 
 void raid5_sync_consider(struct raid *raid)
 {
-	uint64_t valid = raid->io.valid_rows, total = total_rows(raid);
+	uint64_t valid = raid->io.valid_rows, total = raid_member_blocks(raid);
 	struct raid5_sync *sync;
 
 	if (raid->raid5->sync || valid >= total || raid->io.readable != raid->io.all)
@@ -186,7 +203,8 @@ void raid5_sync_consider(struct raid *raid)
 	sync = xcalloc(1, sizeof(*sync));
 	sync->raid = raid;
 	sync->next_row = sync->first_row = valid;
-	sync->begun_ns = loop_now_ns(loop_self());
+	sync->begun_ns = sync->saved_ns = loop_now_ns(loop_self());
+	sync->saved_rows = valid;
 	sync->timer.fire = timer_fired;
 	raid->raid5->sync = sync;
 	raid_bdev_hold(raid);
@@ -201,7 +219,7 @@ void raid5_sync_consider(struct raid *raid)
 void raid5_sync_resized(struct raid *raid)
 {
 	struct raid5_sync *sync = raid->raid5->sync;
-	uint64_t total = total_rows(raid);
+	uint64_t total = raid_member_blocks(raid);
 
 	if (sync)
 		sync->next_row = min_u64(sync->next_row, total);
@@ -227,7 +245,7 @@ bool raid5_sync_progress(const struct raid *raid, struct raid_progress *out)
 
 	if (!sync || !raid->bdev)
 		return false;
-	total = total_rows(raid);
+	total = raid_member_blocks(raid);
 	ns = loop_now_ns(loop_self()) - sync->begun_ns;
 	bytes = (raid->io.valid_rows - sync->first_row) * data * raid->block_bytes;
 	*out = (struct raid_progress){.slot = RAID_SLOTS_MAX,

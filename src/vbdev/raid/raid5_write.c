@@ -6,6 +6,7 @@
 /* tidy: data path */
 #include <errno.h>
 
+#include "base/plant.h"
 #include "math/xor.h"
 #include "vbdev/raid/raid5.h"
 
@@ -101,7 +102,8 @@ void raid5_write_settle(struct bio *bio)
 
 static void slice_written(struct bio *bio)
 {
-	if (likely(bio->status == 0 && raid5_load(&raid_io_of(bio_bdev(bio))->unsettled) == 0))
+	if (likely(bio->status == 0 && raid5_load(&raid_io_of(bio_bdev(bio))->unsettled) == 0) ||
+	        PLANT(RAID5_ACK_UNRECORDED))
 		next_slice(bio);
 	else if (raid5_load(&raid_io_of(bio_bdev(bio))->unsettled) != 0)
 		raid_park(bio);
@@ -175,7 +177,8 @@ static void write_slice(struct bio *bio)
 		return;
 	bio_ctx(bio, struct raid5_ctx)->failed = RAID5_NOBODY;
 	submit_data(bio, &piece, &plan, writable);
-	if (plan.mode != RAID5_BLIND && (writable >> piece.parity & 1))
+	if (plan.mode != RAID5_BLIND && (writable >> piece.parity & 1) &&
+	        !(PLANT(RAID5_PARITY_SKIPPED) && plan.blind != RAID5_NOBODY))
 		submit_parity(bio, &piece, &plan);
 	bio_split_end(bio, slice_written);
 }
@@ -221,7 +224,7 @@ static void compute_parity(
 	for (unsigned m = 0; m < piece->members && plan->mode != RAID5_FULL; m++) {
 		struct raid5_rows rows = summed(piece, plan, m);
 
-		if (raid5_rows_len(rows) == 0)
+		if (raid5_rows_len(rows) == 0 || (PLANT(RAID5_OLD_LEFT_OUT) && m == piece->parity))
 			continue;
 		/* What was read begins at its place among the plan's rows. */
 		regions[m] = (struct iovec){region(bio, piece, plan, m), bytes};

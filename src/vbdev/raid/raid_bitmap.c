@@ -20,9 +20,7 @@ struct pass_waiter {
 
 uint64_t raid_bitmap_used(const struct raid_bitmap *b)
 {
-	uint64_t blocks = b->raid->bdev->geometry.num_blocks;
-
-	return min_u64(((blocks - 1) >> b->shift) + 1, b->num_regions);
+	return min_u64(((raid_member_blocks(b->raid) - 1) >> b->shift) + 1, b->num_regions);
 }
 
 /* ---- passes -----------------------------------------------------------------------------------
@@ -121,8 +119,8 @@ static void pass_done(struct raid_bitmap *b)
 		        raid->slots[i].name);
 		record |= raid_member_failed_in_store(raid, i) && raid->state == RAID_ONLINE;
 	}
-	if (b->written == 0)
-		err_set(&err, -EIO, "no member of '%s' could be written", raid->name);
+	if (b->written < raid_needed(raid) && !b->closing)
+		err_set(&err, -EIO, "too few members of '%s' could be written", raid->name);
 	/* Whoever starts without those that have failed must find that recorded. */
 	if (err.code == 0 && record)
 		raid_store(raid, (struct bdev_done){recorded, b});
@@ -143,7 +141,7 @@ static void page_written(void *arg, const struct err *err)
 	if (err)
 		b->failed |= 1ULL << w->slot;
 	else
-		b->written++;
+		b->written += b->raid->slots[w->slot].use != SLOT_TARGET;
 	free(w);
 	if (--b->pending == 0)
 		pass_done(b);
@@ -257,53 +255,12 @@ void raid_bitmap_look(struct raid *raid)
 		raid_bitmap_start_pass(b);
 }
 
-/* ---- flushing the members ---------------------------------------------------------------------
- */
-
-static void flush_next(struct raid_bitmap *b);
-
-static void flush_done(struct bio *bio)
-{
-	struct raid_bitmap *b = container_of(bio, struct raid_bitmap, flush);
-
-	b->flush_failed |= bio->status != 0 && bio->status != -EOPNOTSUPP;
-	flush_next(b);
-}
-
-static void flush_next(struct raid_bitmap *b)
-{
-	struct raid *raid = b->raid;
-	struct bdev_done done = b->flushed;
-	struct err err = ERR_NONE;
-
-	while (b->flush_slot < raid->num_slots && raid->slots[b->flush_slot].use != SLOT_IN)
-		b->flush_slot++;
-	if (b->flush_slot < raid->num_slots) {
-		bio_init(&b->flush, BIO_FLUSH, NULL, 0, 0, flush_done, NULL);
-		bio_submit_bdev(raid->slots[b->flush_slot++].bdev, &b->flush, 0);
-		return;
-	}
-	if (b->flush_failed)
-		err_set(&err, -EIO, "a member of '%s' can't be flushed", raid->name);
-	bdev_done_call(done, err.code ? &err : NULL);
-	raid_bdev_unhold(raid);
-}
-
-void raid_bitmap_flush_members(struct raid_bitmap *b, struct bdev_done done)
-{
-	raid_bdev_hold(b->raid);
-	b->flush_slot = 0;
-	b->flush_failed = false;
-	b->flushed = done;
-	flush_next(b);
-}
-
 /* ---- forgetting -------------------------------------------------------------------------------
  */
 
 static bool may_forget(const struct raid *raid)
 {
-	return raid->state == RAID_ONLINE && !raid->rebuild && !raid->resync &&
+	return raid->state == RAID_ONLINE && !raid->rebuild &&
 	       (raid_present(raid) == raid->num_slots || PLANT(RAID_BITS_FORGOTTEN));
 }
 
@@ -347,13 +304,12 @@ static void lock_next(struct raid_bitmap *b);
 static void locked(void *arg, const struct err *err)
 {
 	struct raid_bitmap *b = arg;
-	uint64_t first = raid_region_of(&b->raid->io, b->range.offset_blocks);
 
 	if (err) {
 		forget(b, err);
 		return;
 	}
-	for (uint64_t r = first; r < b->at_region; r++) {
+	for (uint64_t r = b->from_region; r < b->at_region; r++) {
 		uint8_t region = __atomic_load_n(&b->regions[r], __ATOMIC_ACQUIRE);
 
 		if (region != REGION_DURABLE)
@@ -373,19 +329,24 @@ static bool is_idle(struct raid_bitmap *b, uint64_t r)
 /* Nothing is in flight in a region while its range is locked. */
 static void lock_next(struct raid_bitmap *b)
 {
-	uint64_t used = raid_bitmap_used(b), first;
+	uint64_t used = raid_bitmap_used(b), data = raid_data_members(b->raid);
 
 	while (b->at_region < used && !is_idle(b, b->at_region))
 		b->at_region++;
 	if (b->at_region == used || b->raid->bdev->state != BDEV_ONLINE) {
-		raid_bitmap_flush_members(b, (struct bdev_done){forget, b});
+		if (PLANT(RAID5_FORGOTTEN_UNFLUSHED))
+			forget(b, NULL);
+		else
+			raid_flush_members(b->raid, (struct bdev_done){forget, b});
 		return;
 	}
-	first = b->at_region;
-	b->at_region = min_u64(first + SPAN_REGIONS, used);
-	b->range = (struct bdev_range){.offset_blocks = first << b->shift, .locked = {locked, b}};
-	b->range.num_blocks = b->at_region == b->num_regions ? UINT64_MAX - b->range.offset_blocks
-	                                                     : (b->at_region - first) << b->shift;
+	b->from_region = b->at_region;
+	b->at_region = min_u64(b->from_region + SPAN_REGIONS, used);
+	b->range = (struct bdev_range){
+	        .offset_blocks = (b->from_region << b->shift) * data, .locked = {locked, b}};
+	b->range.num_blocks = b->at_region == b->num_regions
+	                              ? UINT64_MAX - b->range.offset_blocks
+	                              : ((b->at_region - b->from_region) << b->shift) * data;
 	list_init(&b->range.link);
 	bdev_range_lock(b->raid->bdev, &b->range);
 }
@@ -439,4 +400,13 @@ void raid_bitmap_init(struct raid_bitmap *b)
 	b->timer.fire = look;
 	if (b->regions)
 		loop_timer_start(loop_self(), &b->timer, loop_now_ns(loop_self()) + LOOK_NS);
+}
+
+void raid_bitmap_believe(struct raid *raid)
+{
+	struct raid_bitmap *b = raid->bitmap;
+
+	for (uint64_t r = 0; b && b->regions && r < b->num_regions; r++)
+		__atomic_fetch_and(&b->regions[r], (uint8_t)~REGION_UNSYNCED, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&raid->io.unsynced, 0, __ATOMIC_SEQ_CST);
 }

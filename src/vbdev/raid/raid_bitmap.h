@@ -1,13 +1,17 @@
 /*
- * raid_bitmap.h: which regions may differ between members: set durably before the first write to a
- * region starts, forgotten when its writes have ended and are flushed and no member is missing.
+ * raid_bitmap.h: which regions may differ between members, or have parity that does not go with
+ * their data: set durably before the first write to a region starts, forgotten when its writes have
+ * ended and are flushed and no member is missing.
+ *
+ * A region is a range of blocks of the members, the same on each, counted from where their data
+ * begins. With parity it is one or more whole stripes.
  *
  * Invariants
  *  - A write to a region starts when its bit stands, flushed, on every member and on the target of
  *    a rebuild, or when those where it could not be written are recorded as failed.
  *  - While a member is missing nothing is forgotten: what is set is what it has missed.
- *  - After an unclean stop what is set is made equal again; until then it is read from the first
- *    member alone.
+ *  - After an unclean stop what is set is made equal again; until then a mirror reads it from the
+ *    first member alone, and its parity makes up for nobody.
  *  - A region's byte is changed by atomic operations; DURABLE and UNSYNCED by the control loop
  *    only. DURABLE goes only while the region's range is locked.
  */
@@ -19,7 +23,7 @@
 enum raid_region {
 	REGION_DURABLE = 1 << 0,  /* its bit stands on the members */
 	REGION_TOUCHED = 1 << 1,  /* written since the last look */
-	REGION_UNSYNCED = 1 << 2, /* members may differ; the first is the truth */
+	REGION_UNSYNCED = 1 << 2, /* members may differ: the first is the truth, or the data */
 };
 #define REGION_READY (REGION_DURABLE | REGION_TOUCHED)
 
@@ -52,12 +56,8 @@ struct raid_bitmap {
 	/* forgetting */
 	struct loop_timer timer;
 	bool clearing;
-	uint64_t clear_seq, at_region;
+	uint64_t clear_seq, from_region, at_region;
 	struct bdev_range range;
-	struct bio flush;
-	unsigned flush_slot;
-	bool flush_failed;
-	struct bdev_done flushed;
 };
 
 static inline uint64_t raid_region_of(const struct raid_io *io, uint64_t block)
@@ -77,11 +77,16 @@ static inline bool raid_regions_ready(const struct raid_io *io, uint64_t block, 
 	return true;
 }
 
-/* raid_regions.c, on the loop of the bio. True: the write may start. Else it comes to the level's
- * submit again when it may. */
-bool raid_bitmap_admit(struct bio *bio);
+/* raid_regions.c, on the loop of the bio, which writes these blocks of members. True: it may start.
+ * Else it comes to the level's submit again when it may. */
+bool raid_bitmap_admit_at(struct bio *bio, uint64_t block, uint64_t count);
+/* The same for levels whose members have all blocks of the array. */
+static inline bool raid_bitmap_admit(struct bio *bio)
+{
+	return raid_bitmap_admit_at(bio, bio_offset(bio), bio->num_blocks);
+}
 void raid_bitmap_admitted(struct loop_task *task);
-/* Whether members may differ there. */
+/* Whether members may differ there, or parity may be wrong. */
 bool raid_regions_unsynced(const struct raid_io *io, uint64_t block, uint64_t count);
 
 /* ---- raid_bitmap.c (control loop) -------------------------------------------------------------
@@ -107,8 +112,8 @@ void raid_bitmap_put(struct raid_bitmap *b, uint64_t r, bool on);
 void raid_bitmap_start_pass(struct raid_bitmap *b);
 /* All pages to all members; done with an error when none has them. */
 void raid_bitmap_write_all(struct raid *raid, struct bdev_done done);
-/* Flushes the members; an error when one could not. */
-void raid_bitmap_flush_members(struct raid_bitmap *b, struct bdev_done done);
 void raid_bitmap_init(struct raid_bitmap *b);
+/* Somebody vouches for all of it. */
+void raid_bitmap_believe(struct raid *raid);
 /* Regions that the array has now. */
 uint64_t raid_bitmap_used(const struct raid_bitmap *b);

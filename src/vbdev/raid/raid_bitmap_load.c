@@ -68,11 +68,11 @@ static void free_bitmap(struct raid *raid)
 	free(b);
 }
 
-/* Regions as small as a thousandth of a large array, and room to grow. */
+/* Regions as small as a thousandth of a large array, whole strips, and room to grow. */
 static void choose_regions(struct raid_bitmap *b)
 {
-	uint64_t blocks = b->raid->bdev->geometry.num_blocks, block_bytes = b->raid->block_bytes;
-	unsigned shift = 0;
+	uint64_t blocks = raid_member_blocks(b->raid), block_bytes = b->raid->block_bytes;
+	unsigned shift = b->raid->io.strip_shift;
 
 	while ((block_bytes << shift) < REGION_MIN_BYTES || (blocks >> shift) >= REGIONS_WANTED)
 		shift++;
@@ -90,6 +90,8 @@ struct opening {
 	bool all_dirty;
 	uint64_t good; /* members whose block goes with their superblock */
 	struct raid_ext best;
+	bool found; /* one at least, whatever it goes with */
+	struct raid_ext newest;
 	void *buf;
 	size_t buf_bytes;
 	struct bdev_done done;
@@ -118,25 +120,35 @@ static void count_missing(const struct opening *o)
 	}
 }
 
-static void set_regions(struct raid_bitmap *b)
+/* doubt: what is marked is to be made equal. */
+static void set_regions(struct raid_bitmap *b, bool doubt)
 {
 	uint64_t used = raid_bitmap_used(b), unsynced = 0;
-	bool several = raid_present(b->raid) > 1 && !PLANT(RAID_RESYNC_LEFT_OUT);
 
 	for (uint64_t r = 0; r < b->num_regions; r++) {
 		if (!raid_bitmap_bit(b, r))
 			continue;
 		b->regions[r] = REGION_DURABLE;
-		if (several && r < used) {
+		if (doubt && r < used) {
 			b->regions[r] |= REGION_UNSYNCED;
 			unsynced++;
 		}
 	}
 	__atomic_store_n(&b->raid->io.unsynced, unsynced, __ATOMIC_SEQ_CST);
 	if (unsynced > 0)
-		log_warning("raid",
-		        "'%s' was not stopped in order: %llu of %llu regions are made equal again",
-		        b->raid->name, (unsigned long long)unsynced, (unsigned long long)used);
+		log_warning("raid", "'%s' was not stopped in order: %s of %llu of %llu regions %s",
+		        b->raid->name, b->raid->level->parity ? "parity" : "the data",
+		        (unsigned long long)unsynced, (unsigned long long)used,
+		        b->raid->level->parity ? "is made right again" : "is made equal again");
+}
+
+static uint64_t count_marked(const struct raid_bitmap *b)
+{
+	uint64_t used = b->regions ? raid_bitmap_used(b) : 0, n = 0;
+
+	for (uint64_t r = 0; r < used; r++)
+		n += raid_bitmap_bit(b, r);
+	return n;
 }
 
 static bool is_clean(const struct raid_bitmap *b)
@@ -153,12 +165,30 @@ static void settle(struct opening *o)
 {
 	struct raid *raid = o->raid;
 	struct raid_bitmap *b = raid->bitmap;
+	bool doubt = raid_present(raid) > 1 && !PLANT(RAID_RESYNC_LEFT_OUT);
 
+	if (raid->level->parity) {
+		struct raid5_record record = {.newest = o->found ? &o->newest : NULL,
+		        .marks_known = !o->all_dirty && b->regions,
+		        .marked = count_marked(b)};
+		struct err err = ERR_NONE;
+
+		if (raid5_judge(raid, &record, &err) != 0) {
+			opened(o, &err);
+			return;
+		}
+		doubt = record.doubt;
+		b->ext.parity = true;
+		b->ext.clean = false;
+		b->ext.valid_blocks = raid->io.valid_rows;
+	}
 	if (o->all_dirty) {
 		memset(b->ext.returns, 0, sizeof(b->ext.returns));
 		b->ext.checkpoint_slot = RAID_NO_SLOT;
 		b->ext.since_seq = raid->sb.seq + 1;
-		for (uint64_t r = 0; b->regions && r < raid_bitmap_used(b); r++)
+		/* How far parity is valid says enough. */
+		for (uint64_t r = 0; b->regions && !raid->level->parity && r < raid_bitmap_used(b);
+		        r++)
 			raid_bitmap_put(b, r, true);
 	}
 	/* All was forgotten when it was stopped, and those who were there then have this seq. */
@@ -166,7 +196,7 @@ static void settle(struct opening *o)
 		b->ext.since_seq = raid->sb.seq + (raid_present(raid) == raid->num_slots);
 	count_missing(o);
 	if (b->regions)
-		set_regions(b);
+		set_regions(b, doubt);
 	raid_bitmap_init(b);
 	raid_bitmap_write_all(raid, (struct bdev_done){opened, o});
 }
@@ -229,8 +259,10 @@ static void choose(struct opening *o)
 		b->ext = o->best;
 	} else {
 		o->all_dirty = true;
-		choose_regions(b);
+		if (!o->found || o->newest.bitmap)
+			choose_regions(b);
 	}
+	b->ext.generation = max_u64(b->ext.generation, o->newest.generation);
 	if (b->ext.bitmap)
 		allocate(b);
 	if (o->all_dirty && b->ext.bitmap)
@@ -246,6 +278,17 @@ static void choose(struct opening *o)
 }
 
 static void read_ext(struct opening *o);
+
+/* Whether nobody else can have written since, who would have counted the superblock on. */
+static bool goes_with(const struct raid *raid, const struct raid_ext *ext, uint64_t seq)
+{
+	if (PLANT(RAID_EXT_UNCHECKED))
+		return true;
+	/* One that was written before its superblock, which has not come. */
+	if (raid->level->parity && !ext->confirmed)
+		return ext->seq == seq + 1;
+	return ext->seq == seq;
+}
 
 static void ext_read(void *arg, const struct err *err)
 {
@@ -263,7 +306,10 @@ static void ext_read(void *arg, const struct err *err)
 			found = true;
 		}
 	}
-	if (found && (newest.seq == slot->seq || PLANT(RAID_EXT_UNCHECKED))) {
+	if (found && (!o->found || newest.generation > o->newest.generation))
+		o->newest = newest;
+	o->found |= found;
+	if (found && goes_with(o->raid, &newest, slot->seq)) {
 		if (!o->good || newest.generation > o->best.generation) {
 			o->all_dirty |= o->good && newest.num_regions != o->best.num_regions;
 			o->best = newest;
@@ -296,7 +342,7 @@ void raid_bitmap_open(struct raid *raid, struct bdev_done done)
 	struct raid_bitmap *b;
 	struct opening *o;
 
-	if (!raid->superblock || !raid->level->bitmap ||
+	if (!raid->superblock || !raid->level->redundant ||
 	        raid->block_bytes > RAID_EXT_BLOCK_MAX_BYTES) {
 		bdev_done_call(done, NULL);
 		return;
@@ -320,7 +366,7 @@ void raid_bitmap_open(struct raid *raid, struct bdev_done done)
 	read_ext(o);
 }
 
-uint64_t raid_bitmap_ext(struct raid *raid, void *bytes)
+uint64_t raid_bitmap_ext(struct raid *raid, bool behind, void *bytes)
 {
 	struct raid_bitmap *b = raid->bitmap;
 
@@ -328,6 +374,7 @@ uint64_t raid_bitmap_ext(struct raid *raid, void *bytes)
 		return 0;
 	b->ext.seq = raid->sb.seq;
 	b->ext.generation++;
+	b->ext.confirmed = behind;
 	raid_ext_encode(&b->ext, bytes);
 	return RAID_EXT_BYTES_OFFSET + (b->ext.generation & 1) * RAID_EXT_STEP_BYTES;
 }
@@ -359,7 +406,8 @@ static void flushed(void *arg, const struct err *err)
 		closed(c, NULL);
 		return;
 	}
-	memset(b->bits, 0, (size_t)b->num_pages * (RAID_PAGE_REGIONS / 8));
+	for (uint64_t r = 0; r < b->num_regions; r++)
+		raid_bitmap_put(b, r, b->regions[r] & REGION_UNSYNCED);
 	raid_bitmap_write_all(c->raid, (struct bdev_done){closed, c});
 }
 
@@ -379,10 +427,13 @@ void raid_bitmap_close(struct raid *raid, struct bdev_done done)
 	loop_timer_stop(loop_self(), &b->timer);
 	c = xcalloc(1, sizeof(*c));
 	*c = (struct closing){.raid = raid, .done = done};
-	if (!b->regions || !all_there || raid->io.unsynced > 0 || raid->lost || raid->clear_sb)
+	/* Who comes back as it was long ago must find that something has been forgotten. */
+	if (raid->io.unsynced > 0 && b->ext.since_seq != raid->sb.seq)
+		all_there = false;
+	if (!b->regions || !all_there || raid->io.torn || raid->lost || raid->clear_sb)
 		closed(c, NULL);
 	else
-		raid_bitmap_flush_members(b, (struct bdev_done){flushed, c});
+		raid_flush_members(raid, (struct bdev_done){flushed, c});
 }
 
 /* ---- who comes back ---------------------------------------------------------------------------
@@ -438,7 +489,7 @@ uint64_t *raid_bitmap_missed(struct raid *raid, unsigned index)
 	}
 	used = raid_bitmap_used(b);
 	missed = xcalloc(b->num_words, sizeof(*missed));
-	for (uint64_t r = 0; r < b->num_regions; r++) {
+	for (uint64_t r = 0; r < (PLANT(RAID5_DELTA_SHORT) ? used - 1 : b->num_regions); r++) {
 		if (raid_bitmap_bit(b, r) || raid_bit(b->passing, r) ||
 		        (r < used && from != UINT64_MAX && (r + 1) << b->shift > from))
 			raid_bit_put(missed, r, true);

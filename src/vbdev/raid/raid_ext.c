@@ -13,6 +13,7 @@
 #define FLAG_BITMAP 1U
 #define FLAG_PARITY 2U
 #define FLAG_CLEAN 4U
+#define FLAG_CONFIRMED 8U
 #define PAGE_MAGIC 0x57425842U /* "BXBW" */
 #define PAGE_CRC_OFFSET 4
 
@@ -49,6 +50,7 @@ bool raid_ext_parse(const void *bytes, struct raid_ext *out)
 	out->bitmap = flags & FLAG_BITMAP;
 	out->parity = flags & FLAG_PARITY;
 	out->clean = flags & FLAG_CLEAN;
+	out->confirmed = flags & FLAG_CONFIRMED;
 	out->region_blocks_shift = cursor_le32(&c);
 	out->num_regions = cursor_le64(&c);
 	cursor_copy(&c, out->returns, sizeof(out->returns));
@@ -75,7 +77,8 @@ void raid_ext_encode(const struct raid_ext *ext, void *bytes)
 	writer_le64(&w, ext->seq);
 	writer_le64(&w, ext->since_seq);
 	writer_le32(&w, (ext->bitmap ? FLAG_BITMAP : 0) | (ext->parity ? FLAG_PARITY : 0) |
-	                        (ext->clean ? FLAG_CLEAN : 0));
+	                        (ext->clean ? FLAG_CLEAN : 0) |
+	                        (ext->confirmed ? FLAG_CONFIRMED : 0));
 	writer_le32(&w, ext->region_blocks_shift);
 	writer_le64(&w, ext->num_regions);
 	writer_copy(&w, ext->returns, sizeof(ext->returns));

@@ -36,10 +36,12 @@ struct raid_ext {
 	unsigned checkpoint_slot;
 	uint64_t checkpoint_blocks;
 	uuid_t checkpoint_uuid;
-	/* Of levels with parity. It is written before the superblock that it goes with. */
+	/* Of levels with parity. It is written before the superblock that it goes with, and once
+	 * more behind it. */
 	bool parity;
 	bool clean;            /* stopped in order: parity goes with the data */
 	uint64_t valid_blocks; /* of a member, from the first on, that have valid parity */
+	bool confirmed;        /* written again behind the superblock */
 };
 
 /* False: not one, or damaged. bytes are RAID_EXT_BYTES. */

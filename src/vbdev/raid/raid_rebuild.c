@@ -209,7 +209,7 @@ static void save_flushed(struct bio *bio)
 		return;
 	}
 	raid_bitmap_checkpoint(rb->raid, rb->slot, rb->saved_block);
-	raid_store(rb->raid, (struct bdev_done){saved, rb});
+	raid_store_ext(rb->raid, (struct bdev_done){saved, rb});
 }
 
 /* Everything below the first window that is under way. A member that lacks little begins again. */
@@ -221,11 +221,11 @@ static void save(struct raid_rebuild *rb)
 	if (rb->saving || rb->missed || !raid->bitmap || !raid->bitmap->regions)
 		return;
 	for (unsigned i = 0; i < WINDOWS; i++) {
-		if (rb->windows[i].busy)
+		if (rb->windows[i].busy && !PLANT(RAID5_CHECKPOINT_AHEAD))
 			block = min_u64(block, rb->windows[i].copy.offset_blocks);
 	}
 	since_ns = loop_now_ns(loop_self()) - rb->saved_ns;
-	part = raid->bdev->geometry.num_blocks / SAVE_PARTS;
+	part = raid_member_blocks(raid) / SAVE_PARTS;
 	if (block == rb->saved_block || since_ns < SAVE_SOON_NS ||
 	        (since_ns < SAVE_NS && block - rb->saved_block < part))
 		return;
@@ -377,7 +377,7 @@ static void name_target(struct raid_rebuild *rb)
 static void count_lacking(struct raid_rebuild *rb)
 {
 	const struct raid *raid = rb->raid;
-	uint64_t end = raid->bdev->geometry.num_blocks, at = 0, n;
+	uint64_t end = raid_member_blocks(raid), at = 0, n;
 
 	while (raid_bitmap_next(raid, rb->missed, &at, end, &n)) {
 		rb->lacking_blocks += n;
@@ -489,7 +489,8 @@ bool raid_rebuild_progress(const struct raid *raid, struct raid_progress *out)
 	bytes = rb->copied_blocks * raid_data_members(raid) * raid->block_bytes;
 	*out = (struct raid_progress){.slot = rb->slot,
 	        .blocks = rb->copied_blocks * raid_data_members(raid),
-	        .total_blocks = rb->missed ? rb->lacking_blocks : raid->bdev->geometry.num_blocks,
+	        .total_blocks = rb->missed ? rb->lacking_blocks * raid_data_members(raid)
+	                                   : raid->bdev->geometry.num_blocks,
 	        .paused = rb->paused};
 	out->bytes_per_s = ns ? (uint64_t)((double)bytes * (double)NSEC_PER_SEC / (double)ns) : 0;
 	left_bytes =

@@ -19,15 +19,15 @@ bool raid_regions_unsynced(const struct raid_io *io, uint64_t block, uint64_t co
 	return false;
 }
 
-bool raid_bitmap_admit(struct bio *bio)
+bool raid_bitmap_admit_at(struct bio *bio, uint64_t block, uint64_t count)
 {
 	struct raid_io *io = raid_io_of(bio_bdev(bio));
 	struct raid_loop *state = bdev_loop_state(bio_bdev(bio), bio->loop);
 	struct raid_bitmap *b = io->raid->bitmap;
-	uint64_t end = raid_region_of(io, bio_offset(bio) + bio->num_blocks - 1);
+	uint64_t end = raid_region_of(io, block + count - 1);
 	bool ready = true;
 
-	for (uint64_t r = raid_region_of(io, bio_offset(bio)); r <= end; r++) {
+	for (uint64_t r = raid_region_of(io, block); r <= end; r++) {
 		uint8_t region = __atomic_load_n(&io->regions[r], __ATOMIC_ACQUIRE);
 
 		if ((region & REGION_DURABLE) && !(region & REGION_TOUCHED))

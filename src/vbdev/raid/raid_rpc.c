@@ -41,8 +41,9 @@ static const struct param create_table[] = {
         {PARAM(struct create_params, superblock, PARAM_BOOL),
                 .help = "members carry a superblock, by which they are found again"},
         {PARAM(struct create_params, write_intent_bitmap, PARAM_BOOL), .def = 1,
-                .help = "raid1 with superblock: remember which regions may differ, so that only "
-                        "those are copied after an unclean stop, and to a member that returns"},
+                .help = "raid1, raid5f with superblock: remember what is being written, so that "
+                        "only "
+                        "that is made equal after an unclean stop, or given to a returning member"},
         {PARAM(struct create_params, base_data_blocks, PARAM_U64S), .max_items = RAID_SLOTS_MAX,
                 .unit = "blocks",
                 .help = "concat: how much of each member but the last is used; saved, so that "
@@ -222,9 +223,9 @@ struct check_params {
 };
 
 static const struct param check_table[] = {
-        {PARAM(struct check_params, name, PARAM_STRING), .required = true, .help = "a mirror"},
+        {PARAM(struct check_params, name, PARAM_STRING), .required = true, .help = "an array"},
         {PARAM(struct check_params, repair, PARAM_BOOL),
-                .help = "write the first member's data where another one differs"},
+                .help = "write the first member's data where others differ; raid5f: parity"},
         {0},
 };
 
@@ -303,8 +304,8 @@ const struct rpc_method raid_methods[] = {
                 raid_remove_params, raid_remove_params, raid_remove_method)},
         {METHOD("bdev_raid_start", "start an array without the members that are missing", "true",
                 start_table, start_params, start_handler)},
-        {METHOD("bdev_raid_check", "compare the members of a mirror, in the background", "true",
-                check_table, check_params, check_handler)},
+        {METHOD("bdev_raid_check", "compare members, or parity with its data, in the background",
+                "true", check_table, check_params, check_handler)},
         {METHOD("bdev_raid_process", "pause, resume or cancel a rebuild", "true", process_table,
                 process_params, process_handler)},
         {METHOD("bdev_raid_add_spare", "keep a disk that takes the place of a lost member", "true",

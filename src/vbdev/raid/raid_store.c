@@ -21,10 +21,10 @@ struct store_write {
 	struct raid *raid;
 	unsigned slot;
 	enum store_step {
-		STORE_PARITY, /* the extension of a level with parity, which goes before */
+		STORE_BEFORE, /* the extension of a level with parity */
 		STORE_SECOND,
 		STORE_FIRST,
-		STORE_EXT, /* that of a bitmap, which goes behind */
+		STORE_BEHIND, /* the extension of all levels that have one */
 		STORE_DONE
 	} step;
 	bool failed;
@@ -33,10 +33,11 @@ struct store_write {
 
 struct raid_store {
 	bool running;
+	bool all, next_all;        /* the superblock too; else the extension alone */
 	struct list next, current; /* store_waiter */
-	void *buf, *ext;
+	void *buf, *before, *behind;
 	uint64_t blocks;
-	uint64_t ext_at; /* in bytes; 0: there is none */
+	uint64_t before_at, behind_at; /* in bytes; 0: there is none */
 	unsigned pending;
 	struct store_write writes[RAID_SLOTS_MAX];
 	struct err err;
@@ -68,8 +69,9 @@ void raid_store_free(struct raid *raid)
 static void free_buffers(struct raid_store *s)
 {
 	free(s->buf);
-	free(s->ext);
-	s->buf = s->ext = NULL;
+	free(s->before);
+	free(s->behind);
+	s->buf = s->before = s->behind = NULL;
 }
 
 static void answer(struct list *waiters, const struct err *err)
@@ -97,6 +99,8 @@ static void finish(struct raid *raid)
 		s->running = false;
 	} else {
 		list_splice_back(&s->current, &s->next);
+		s->all = s->next_all;
+		s->next_all = false;
 		pass(raid);
 	}
 	answer(&waiters, err.code ? &err : NULL);
@@ -129,6 +133,7 @@ static void pass_done(struct raid *raid)
 	}
 	/* What has failed must be recorded too before anybody goes on. */
 	free_buffers(s);
+	s->all = true;
 	pass(raid);
 	raid_bdev_unhold(raid); /* of the pass that is over */
 }
@@ -166,9 +171,9 @@ static void write_step(struct store_write *w)
 	struct bdev *bdev = raid->slots[w->slot].bdev;
 	uint32_t block_bytes = raid->block_bytes;
 	struct bdev_done done = {written, w};
-	bool ext = s->ext_at && (w->step == STORE_PARITY) == (raid->level->parity > 0);
+	uint64_t ext_blocks = max_u64(RAID_EXT_BYTES / block_bytes, 1);
 
-	if (w->step == STORE_PARITY && !ext)
+	if (w->step == STORE_BEFORE && s->before_at == 0)
 		w->step = STORE_SECOND;
 	if (w->step == STORE_SECOND &&
 	        (block_bytes > RAID_SB_COPY_BLOCK_MAX_BYTES || PLANT(RAID_COPY_NOT_WRITTEN)))
@@ -178,11 +183,21 @@ static void write_step(struct store_write *w)
 		        bdev, RAID_SB_COPY_BYTES_OFFSET / block_bytes, s->blocks, s->buf, done);
 	else if (w->step == STORE_FIRST)
 		bdev_write_meta(bdev, 0, s->blocks, s->buf, done);
-	else if (ext)
-		bdev_write_meta(bdev, s->ext_at / block_bytes,
-		        max_u64(RAID_EXT_BYTES / block_bytes, 1), s->ext, done);
+	else if (w->step == STORE_BEFORE)
+		bdev_write_meta(bdev, s->before_at / block_bytes, ext_blocks, s->before, done);
+	else if (s->behind_at)
+		bdev_write_meta(bdev, s->behind_at / block_bytes, ext_blocks, s->behind, done);
 	else
 		bdev_done_call(done, NULL);
+}
+
+static void *ext_buffer(const struct raid *raid)
+{
+	uint64_t bytes = max_u64(RAID_EXT_BYTES, raid->block_bytes);
+	void *buf = try_alloc_aligned(4096, bytes);
+
+	BELLOWS_ASSERT(buf);
+	return memset(buf, 0, bytes);
 }
 
 static void pass(struct raid *raid)
@@ -192,7 +207,8 @@ static void pass(struct raid *raid)
 	size_t length;
 
 	raid_bdev_hold(raid);
-	raid->sb.seq = max_u64(raid->sb.seq, raid->seq_seen) + 1;
+	if (s->all)
+		raid->sb.seq = max_u64(raid->sb.seq, raid->seq_seen) + 1;
 	raid->sb_valid = true;
 	length = raid_sb_encode(&raid->sb);
 	s->blocks = div_round_up_u64(length, block_bytes);
@@ -200,17 +216,18 @@ static void pass(struct raid *raid)
 	BELLOWS_ASSERT(s->buf);
 	memcpy(s->buf, raid->sb.raw, length);
 	s->seq = raid->sb.seq;
-	s->ext = try_alloc_aligned(4096, max_u64(RAID_EXT_BYTES, block_bytes));
-	BELLOWS_ASSERT(s->ext);
-	memset(s->ext, 0, max_u64(RAID_EXT_BYTES, block_bytes));
-	s->ext_at = raid->level->parity ? raid5_ext(raid, s->ext) : raid_bitmap_ext(raid, s->ext);
+	s->before = ext_buffer(raid);
+	s->behind = ext_buffer(raid);
+	s->before_at = raid->level->parity && s->all ? raid_bitmap_ext(raid, false, s->before) : 0;
+	s->behind_at = raid_bitmap_ext(raid, true, s->behind);
 	s->written = 0;
 	s->pending = 1;
 	for (unsigned i = 0; i < raid->num_slots; i++) {
 		struct raid_slot *slot = &raid->slots[i];
 		struct store_write *w = &s->writes[i];
 
-		*w = (struct store_write){.raid = raid, .slot = i};
+		*w = (struct store_write){
+		        .raid = raid, .slot = i, .step = s->all ? STORE_BEFORE : STORE_BEHIND};
 		if (slot->use != SLOT_IN && slot->use != SLOT_TARGET)
 			continue;
 		s->pending++;
@@ -220,7 +237,7 @@ static void pass(struct raid *raid)
 		pass_done(raid);
 }
 
-void raid_store(struct raid *raid, struct bdev_done done)
+static void store(struct raid *raid, bool all, struct bdev_done done)
 {
 	struct raid_store *s = store_of(raid);
 	struct store_waiter *w = xcalloc(1, sizeof(*w));
@@ -229,9 +246,21 @@ void raid_store(struct raid *raid, struct bdev_done done)
 	list_init(&w->link);
 	if (s->running) {
 		list_push_back(&s->next, &w->link);
+		s->next_all |= all;
 		return;
 	}
 	s->running = true;
+	s->all = all;
 	list_push_back(&s->current, &w->link);
 	pass(raid);
+}
+
+void raid_store(struct raid *raid, struct bdev_done done)
+{
+	store(raid, true, done);
+}
+
+void raid_store_ext(struct raid *raid, struct bdev_done done)
+{
+	store(raid, false, done);
 }

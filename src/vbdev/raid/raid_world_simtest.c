@@ -9,27 +9,14 @@
  *     RAID_SEEDS=A..B  runs these; RAID_PLANT=NUMBER (plant.h) with that defect; VERBOSE=1 prints
  * the log
  */
+#define BLOCKS 1024U /* 8 regions */
+#define DISK_BLOCKS BLOCKS
+#define DISKS_MAX 3U
+#define PLANT_SEEDS 400U
 #include "tests/lib/raid_world.h"
 
 /* ---- lives ------------------------------------------------------------------------------------
  */
-
-static struct sim_file *disk(unsigned i)
-{
-	char path[16];
-
-	snprintf(path, sizeof(path), "/sim/d%u", i);
-	return sim_file_find(path);
-}
-
-/* No more than one disk is bad at a time. */
-static void heal(void)
-{
-	for (unsigned i = 0; i < oracle->disks; i++) {
-		for (unsigned k = 0; k < DISK_BYTES / SIM_SECTOR_BYTES; k++)
-			disk(i)->sectors[k] &= (uint8_t)~SECTOR_BAD;
-	}
-}
 
 /* Whether the array can do without this one. */
 static bool spare(unsigned i)
@@ -152,18 +139,6 @@ static void step(void)
 	}
 }
 
-static void plug_all(void)
-{
-	unsigned first = (unsigned)rng_below(&rng, oracle->disks);
-
-	for (unsigned i = 0; i < oracle->disks; i++) {
-		unsigned d = (first + i) % oracle->disks;
-
-		if (!oracle->absent[d])
-			plug(d);
-	}
-}
-
 static void open_array(void)
 {
 	struct err err = ERR_NONE;
@@ -203,37 +178,6 @@ static void create(void)
 		sim_fail("refused", "the array can't be created");
 	json_decref(answer.reply);
 	oracle->created = oracle->whole = true;
-}
-
-static void stop(void)
-{
-	struct answer answer = {0};
-
-	drain();
-	bdev_close(handle);
-	rpc_call("bdev_raid_delete", json_pack("{s:s}", "name", "R"), called, &answer);
-	wait_for(&answer.done, "the end");
-	json_decref(answer.reply);
-	oracle->orderly = true;
-	sim_exit(SIM_EXIT_DONE);
-}
-
-static void make_whole(void)
-{
-	struct state s = look();
-
-	for (unsigned k = 0; k < 3000 && (s.busy || s.complete < oracle->disks); k++) {
-		for (unsigned i = 0; i < oracle->disks && !s.busy; i++) {
-			if (oracle->absent[i])
-				plug(i);
-			else if (!s.in[i])
-				call("bdev_raid_add_base_bdev", OF_RAID, i);
-		}
-		let_pass(20 * NSEC_PER_MSEC);
-		s = look();
-	}
-	if (s.busy || s.complete < oracle->disks)
-		sim_fail("not whole", "the array does not become whole");
 }
 
 static void live(unsigned life)
@@ -281,27 +225,6 @@ static void live_at_odds(unsigned first)
 
 /* ---- between lives ----------------------------------------------------------------------------
  */
-
-/* Durably; as if nobody had a cache. */
-static void poke(unsigned i, uint64_t offset, const void *bytes, size_t len)
-{
-	sim_disk_write(disk(i), offset, bytes, len, true);
-}
-
-static void flip(unsigned i, uint64_t offset)
-{
-	uint8_t byte;
-
-	sim_disk_read(disk(i), offset, &byte, 1);
-	byte ^= 0x40;
-	poke(i, offset, &byte, 1);
-}
-
-static void power_cut(void)
-{
-	for (unsigned i = 0; i < BLOCKS; i++)
-		oracle->blocks[i].cut = true;
-}
 
 /* The reference assembles the array, which makes one seq more, writes some blocks, and dies before
  * all members have them. */
@@ -368,50 +291,6 @@ static void between(void)
 
 /* ---- running ----------------------------------------------------------------------------------
  */
-
-static bool one_life(
-        uint64_t seed, unsigned life, unsigned plant, void (*fn)(unsigned), unsigned arg)
-{
-	int status = 0;
-	pid_t pid;
-
-	sim->persist_points = 0;
-	rng = rng_stream(seed, 100 + life * 2);
-	sim->crash_at =
-	        life < LIVES && !rng_one_in(&rng, 4) ? rng_range(&rng, life ? 1 : 40, 400) : 0;
-	sim->fate = (enum sim_fate)rng_range(&rng, FATE_LOST, FATE_KILLED);
-	sim->forked = true;
-	fflush(stdout);
-	pid = fork();
-	assert_true(pid >= 0);
-	if (pid == 0) {
-		if (!getenv("VERBOSE") && !freopen("/dev/null", "w", stderr))
-			_exit(1);
-#if BELLOWS_CHECK
-		bellows_plant = plant;
-#endif
-		(void)plant;
-		for (int s = 1; s < NSIG; s++) /* cmocka would go on in this process */
-			signal(s, SIG_DFL);
-		alarm(60);
-		fn(arg);
-	}
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	sim->life++;
-	for (unsigned i = 0; i < oracle->disks; i++) /* also of one that was cut off */
-		memset(disk(i)->one_in, 0, sizeof(disk(i)->one_in));
-	if (!WIFEXITED(status)) {
-		str_copy(sim->failure_kind, sizeof(sim->failure_kind), "it died");
-		snprintf(sim->failure, sizeof(sim->failure), "signal %d", WTERMSIG(status));
-		return false;
-	}
-	if (WEXITSTATUS(status) == SIM_EXIT_CRASHED) {
-		if (sim->power_was_cut)
-			power_cut();
-		oracle->orderly = false;
-	}
-	return WEXITSTATUS(status) == SIM_EXIT_DONE || WEXITSTATUS(status) == SIM_EXIT_CRASHED;
-}
 
 static bool all_equal(void)
 {
@@ -493,7 +372,7 @@ static void test_seeds(void **state)
 #if BELLOWS_CHECK
 static const char *const plants[] = {
 #define X(name, text) #name,
-        ARRAY_PLANTS(X)
+        MIRROR_PLANTS(X)
 #undef X
 };
 
