@@ -42,9 +42,9 @@
 
 /* One in so many stacks is tried. */
 #ifdef SANITIZED
-#define DRAW_CHAINS 8
-#define DRAW_ARRAYS 16
-#define DRAW_DEEP 1000
+#define DRAW_CHAINS 4
+#define DRAW_ARRAYS 8
+#define DRAW_DEEP 400
 #else
 #define DRAW_CHAINS 1
 #define DRAW_ARRAYS 1
