@@ -2,12 +2,40 @@
 
 #include <ctype.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "cli/cli.h"
 #include "cli/tree.h"
 
 /* ---- status ---------------------------------------------------------------------------------- */
+
+/* An array whose members say already that it waits, with what to do. */
+static bool is_said(const json_t *problems, const char *array)
+{
+	autofree char *name = xasprintf("'%s'", array);
+	json_t *problem;
+	size_t i;
+
+	json_array_foreach (problems, i, problem) {
+		if (strncmp(cli_str(problem, "key", ""), "raid ", 5) == 0 &&
+		        strstr(cli_str(problem, "text", ""), name))
+			return true;
+	}
+	return false;
+}
+
+/* It names its members itself, several of them. */
+static void add_waiting_array(json_t *all, const char *name, const char *missing)
+{
+	autofree char *text = xasprintf("it waits for its members: %s", missing);
+	autofree char *action =
+	        xasprintf("bring them back, or delete it: bellows raid delete %s", name);
+
+	if (!is_said(all, name))
+		json_array_append_new(all, json_pack("{s:s, s:s, s:s, s:s}", "key", "waiting",
+		                                   "bdev", name, "text", text, "action", action));
+}
 
 /* One list of what is wrong: the daemon's problems, and creations whose base is missing. */
 static json_t *all_problems(const json_t *problems, const json_t *tree)
@@ -18,6 +46,11 @@ static json_t *all_problems(const json_t *problems, const json_t *tree)
 	json_array_foreach (json_object_get(tree, "waiting"), i, waiting) {
 		const char *name = cli_str(waiting, "name", "?");
 		const char *missing = cli_str(waiting, "missing", "?");
+
+		if (strcmp(cli_str(waiting, "module", ""), "raid") == 0) {
+			add_waiting_array(all, name, missing);
+			continue;
+		}
 		autofree char *text =
 		        xasprintf("it is not there yet: its base '%s' is missing", missing);
 		autofree char *action =

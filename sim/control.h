@@ -62,6 +62,7 @@ struct ctl {
 	struct bdev_qos_limits limits;
 	struct sim_file *file;
 	struct run_node *node;
+	bool gave_up; /* a deletion was answered before it was done */
 	/* a resize */
 	uint64_t new_blocks;
 	bool planned;

@@ -173,7 +173,8 @@ static void after_delete(struct ctl *c)
 		if (model->used && !bdev_find(model->name))
 			model_remove(model);
 	}
-	c->node->state = NODE_FREE;
+	/* What a call has given up that waited too long may still be on its base. */
+	c->node->state = c->gave_up && stack_is_found(c->node) ? NODE_DELETING : NODE_FREE;
 	io_rescan();
 	ctl_end(c);
 }
@@ -198,6 +199,7 @@ static void deleted(void *arg, bool ok)
 		ctl_lift_limits(c);
 		return;
 	}
+	c->gave_up = !ok;
 	run->tally.deletes++;
 	after_delete(c);
 }

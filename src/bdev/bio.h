@@ -315,6 +315,15 @@ struct bio *bio_child_parent(const struct bio *child);
 uint64_t *bio_child_tag(struct bio *child);
 
 /*
+ * For a mirror: begin, a child of the whole request for each of these bases (a bit per index of
+ * bdev->bases), and end, in one call. add_blocks[index] is added to the offset; NULL: the children
+ * have offset 0. failed (may be NULL) is a child_done that is called for errors only; the child's
+ * tag is the index. False: as bio_split_begin.
+ */
+bool bio_split_mirror(struct bio *parent, uint64_t bases, const uint64_t *add_blocks,
+        bio_child_fn failed, bio_fn done, bio_fn again) must_check;
+
+/*
  * The same for parts that the layer gives to its own submit, where one request is several of the
  * kind that it serves at once: begin_own reserves n, add_own submits one for a slice of the
  * parent's data, bio_split_end ends. They enter past the gate and are not counted: the parent

@@ -66,12 +66,13 @@ enum pool_user {
 #define BOUNCE_POOL_BYTES (8 * BIO_BOUNCE_MAX_BYTES)
 
 struct bio_child {
-	struct bio bio;
+	/* One line, just before those of the bio that are used most. */
 	struct bio *parent;
 	bio_child_fn fn;
 	uint64_t tag;
 	struct bio_pool *pool;
 	struct bio_child *next_free;
+	struct bio bio cache_aligned;
 	struct iovec iovs[BIO_CHILD_IOVS];
 };
 
@@ -99,7 +100,19 @@ struct bio_pool {
 /* The pool of a loop; made, for all loops, when the rank is new. Control loop. */
 struct bio_pool *bio_pool_get(unsigned rank, enum pool_user user, unsigned loop_id);
 
-struct bio_child *bio_pool_take_child(struct bio_pool *pool);
+static inline struct bio_child *bio_pool_take_child(struct bio_pool *pool)
+{
+	struct bio_child *child = pool->free;
+
+	if (likely(child != NULL)) {
+		pool->free = child->next_free;
+	} else {
+		BELLOWS_ASSERT(pool->unused < pool->end);
+		child = pool->unused++;
+		child->pool = pool;
+	}
+	return child;
+}
 void bio_pool_put_child(struct bio_pool *pool, struct bio_child *child);
 /* Reserves n children, or queues the bio. */
 bool bio_pool_reserve(struct bio_pool *pool, struct bio *bio, unsigned n, bio_fn again);

@@ -179,20 +179,6 @@ void bio_pool_unreserve(struct bio_pool *pool, unsigned n)
 		wake_later(pool);
 }
 
-struct bio_child *bio_pool_take_child(struct bio_pool *pool)
-{
-	struct bio_child *child = pool->free;
-
-	if (likely(child != NULL)) {
-		pool->free = child->next_free;
-	} else {
-		BELLOWS_ASSERT(pool->unused < pool->end);
-		child = pool->unused++;
-		child->pool = pool;
-	}
-	return child;
-}
-
 void bio_pool_put_child(struct bio_pool *pool, struct bio_child *child)
 {
 	child->next_free = pool->free;

@@ -77,6 +77,94 @@ static void child_done(struct bio *bio)
 		finish(parent);
 }
 
+/* ---- the same to all ---- */
+
+static void mirrored(struct bio *bio)
+{
+	struct bio_child *child = bio_child_of(bio);
+	struct bio *parent = child->parent;
+	struct bio_pool *pool = child->pool;
+
+	if (unlikely(bio->status != 0)) {
+		child_done(bio);
+		return;
+	}
+	BIO_CHECK_SET(bio, BIO_OWNED);
+	child->next_free = pool->free;
+	pool->free = child;
+	pool->available++;
+	if (unlikely(pool->split_waiters.head != NULL))
+		bio_pool_unreserve(pool, 0);
+	if (--bio_split_of(parent->frame)->refs == 0)
+		finish(parent);
+}
+
+/* What a child's head says of the request is what its parent's says. */
+static inline struct bio *prepare_copy(struct bio_child *child, struct bio *parent)
+{
+	struct bio *bio = &child->bio;
+
+	child->parent = parent;
+	bio->frame = bio_no_frame(bio);
+	bio->loop = parent->loop;
+	bio->num_blocks = parent->num_blocks;
+	bio->iov = parent->iov;
+	bio->iovcnt = parent->iovcnt;
+	bio->iov_skip_bytes = parent->iov_skip_bytes;
+	bio->op = parent->op;
+	bio->flags = parent->flags & (uint8_t)~BIO_RANGE_OWNER;
+	bio->check = 0;
+	bio->status = 0;
+	bio->need = parent->need;
+	bio->loop_offset = parent->loop_offset;
+	bio->submit_ns = loop_now_ns(parent->loop);
+	bio->done = mirrored;
+	BIO_CHECK_SET(bio, BIO_HELD);
+	return bio;
+}
+
+bool bio_split_mirror(struct bio *parent, uint64_t bases, const uint64_t *add_blocks,
+        bio_child_fn failed, bio_fn done, bio_fn again)
+{
+	struct bio_frame *frame = parent->frame;
+	struct bdev *bdev = frame->bdev;
+	struct bio_pool *pool = bio_bdev_loop(parent, bdev)->slow->pools[POOL_MODULE];
+	unsigned n = 0;
+
+	for (uint64_t left = bases; left != 0; left &= left - 1)
+		n++;
+	BELLOWS_CHECKED(parent->check == BIO_HELD && !(frame->flags & FRAME_SPLIT) && n > 0);
+	frame->flags &= (uint8_t) ~(FRAME_CORE_SPLIT | FRAME_OWN_SPLIT);
+	if (likely(n <= pool->available && !pool->split_waiters.head))
+		pool->available -= n;
+	else if (!bio_pool_reserve(pool, parent, n, again))
+		return false;
+	frame->flags |= FRAME_SPLIT;
+	parent->status = 0;
+	/* Completions are queued, so none is counted before all are sent. */
+	*bio_split_of(frame) = (struct bio_split){.done = done, .refs = n};
+	for (; bases != 0; bases &= bases - 1) {
+		unsigned i = (unsigned)__builtin_ctzll(bases);
+		struct bio_child *child = bio_pool_take_child(pool);
+		struct bio *bio;
+
+		if (likely(pool->free != NULL)) { /* the next one, while this one is written */
+			__builtin_prefetch(pool->free, 1);
+			__builtin_prefetch(&pool->free->bio, 1);
+			__builtin_prefetch(&pool->free->bio.frames[0], 1);
+		}
+		bio = prepare_copy(child, parent);
+
+		child->fn = failed;
+		child->tag = i;
+		bio_enter(
+		        bio, bdev->bases[i], add_blocks ? frame->offset_blocks + add_blocks[i] : 0);
+	}
+	return true;
+}
+
+/* ---- one by one ---- */
+
 struct bio *bio_split_prepare(struct bio *parent, bio_child_fn fn)
 {
 	struct bio_split *split = bio_split_of(parent->frame);

@@ -66,6 +66,8 @@ static uint64_t capacity(const struct raid *raid, const uint64_t *data_blocks)
 		uint64_t kept = raid->slots[i].data_blocks;
 
 		concat_capacity(&data_blocks[i], 1, raid->io.strip_shift, &blocks);
+		if (blocks == 0)
+			return 0; /* it could not be made again like that */
 		if (i + 1 < raid->num_slots && kept) {
 			if (blocks < kept)
 				return 0; /* what follows would have moved */

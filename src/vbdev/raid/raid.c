@@ -235,21 +235,18 @@ static json_t *describe(const struct bdev *bdev)
 	return json_pack("{s:o}", "raid", raid_describe(raid, false));
 }
 
-/* Nothing lies behind the last one. */
+/* Where each member's data ends, so that what follows stays where it is when a member grows while
+ * the server is down. Nothing lies behind the last one. */
 static void save_starts(const struct raid *raid, json_t *params)
 {
 	json_t *list = json_array();
-	unsigned shift = raid->io.strip_shift;
-	bool moved = false;
+	bool known = raid->num_slots > 1;
 
 	for (unsigned i = 0; i + 1 < raid->num_slots; i++) {
-		const struct raid_slot *slot = &raid->slots[i];
-
-		json_array_append_new(list, json_integer((json_int_t)slot->data_blocks));
-		moved |= slot->bdev &&
-		         slot->bdev->geometry.num_blocks >> shift << shift != slot->data_blocks;
+		json_array_append_new(list, json_integer((json_int_t)raid->slots[i].data_blocks));
+		known &= raid->slots[i].data_blocks != 0;
 	}
-	if (moved)
+	if (known)
 		json_object_set(params, "base_data_blocks", list);
 	json_decref(list);
 }
@@ -276,7 +273,7 @@ json_t *raid_save_call(const struct raid *raid)
 		        bases, json_string(slot->name[0] && !left ? slot->name : text));
 	}
 	json_object_set_new(params, "base_bdevs", bases);
-	if (raid->level == &concat_level && raid->bdev)
+	if (raid->level == &concat_level)
 		save_starts(raid, params);
 	return json_pack("{s:s, s:o}", "method", "bdev_raid_create", "params", params);
 }

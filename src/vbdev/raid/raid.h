@@ -144,6 +144,7 @@ struct raid {
 	struct raid_slot *slots; /* of levels that grow members_max */
 	struct bdev *bdev;
 	struct raid_sb sb;
+	uint64_t seq_seen; /* the highest number of a superblock, also of one that does not count */
 	bool ext_kept; /* of parity: members have an extension, written before each superblock */
 	struct raid_ext ext; /* as it was written last, or is to be */
 	bool trust_parity;   /* the user has said so for this start */
@@ -159,6 +160,7 @@ struct raid {
 		unsigned percent;
 		uint64_t ns;
 	} progress_told; /* raid_tell.h */
+	bool degraded_said;
 	struct raid_pace pace;
 	struct loop_timer wait;     /* for members, before a degraded start */
 	struct bdev_done started;   /* who waits for the bdev */

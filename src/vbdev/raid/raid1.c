@@ -13,7 +13,7 @@
 
 struct raid1_ctx {
 	uint64_t split[2]; /* bio_split's */
-	uint64_t slots;    /* read: those that were tried; write: those that have it */
+	uint64_t slots;    /* read: those that were tried; write: those that have not failed */
 };
 
 static uint64_t load(const uint64_t *word)
@@ -112,22 +112,20 @@ static void write_done(struct bio *bio)
 		settle(bio);
 }
 
-static bool child_done(struct bio *child)
+static bool child_failed(struct bio *child)
 {
 	struct bio *parent = bio_child_parent(child);
 	unsigned slot = (unsigned)*bio_child_tag(child);
 
-	if (likely(child->status == 0))
-		bio_ctx(parent, struct raid1_ctx)->slots |= 1ULL << slot;
-	else if (child->status != -EOPNOTSUPP) /* which is no fault of the member's */
+	bio_ctx(parent, struct raid1_ctx)->slots &= ~(1ULL << slot);
+	if (child->status != -EOPNOTSUPP) /* which is no fault of the member's */
 		raid_suspect(raid_io_of(bio_bdev(parent))->raid, slot);
 	return true;
 }
 
 static void raid1_write(struct bio *bio)
 {
-	struct bdev *bdev = bio_bdev(bio);
-	const struct raid_io *io = raid_io_of(bdev);
+	const struct raid_io *io = raid_io_of(bio_bdev(bio));
 	uint64_t members = load(&io->writable);
 
 	if (members == 0) {
@@ -138,21 +136,10 @@ static void raid1_write(struct bio *bio)
 	        !raid_regions_ready(io, bio_offset(bio), bio->num_blocks) &&
 	        !raid_bitmap_admit(bio))
 		return;
-	if (!bio_split_begin(bio, io->num_slots, raid1_write))
-		return;
-	bio_ctx(bio, struct raid1_ctx)->slots = 0;
-	for (; members != 0; members &= members - 1) {
-		unsigned i = (unsigned)__builtin_ctzll(members);
-		struct bio *child = bio_split_prepare(bio, child_done);
-
-		*bio_child_tag(child) = i;
-		bio_child_submit(child, bdev->bases[i],
-		        bio->op == BIO_FLUSH || bio->op == BIO_RESET
-		                ? 0
-		                : io->offset_blocks[i] + bio_offset(bio),
-		        bio->num_blocks);
-	}
-	bio_split_end(bio, write_done);
+	bio_ctx(bio, struct raid1_ctx)->slots = members;
+	/* False: it comes here again when there are children. */
+	(void)!bio_split_mirror(bio, members, bio->op == BIO_FLUSH ? NULL : io->offset_blocks,
+	        child_failed, write_done, raid1_write);
 }
 
 static void raid1_submit(struct bio *bio)

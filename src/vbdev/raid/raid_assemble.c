@@ -119,21 +119,10 @@ static void start_done(void *arg, struct bdev *bdev, const struct err *err)
 	raid_problem(raid, "wait", NULL, NULL);
 	raid_problem(raid, "start", NULL, NULL);
 	raid_problem(raid, "given up", NULL, NULL);
-	if (raid_present(raid) < raid->num_slots) {
-		char missing[200];
-
-		raid_missing_text(raid, missing, sizeof(missing));
-		autofree char *text = xasprintf("%s '%s' is degraded: %u of %u members are there; "
-		                                "missing: %s",
-		        raid->level->name, raid->name, raid_present(raid), raid->num_slots,
-		        missing);
-
-		raid_problem(raid, "degraded", text,
-		        "bring it back, or give it another with bdev_raid_add_base_bdev");
-		for (unsigned i = 0; i < raid->num_slots; i++) {
-			if (raid->slots[i].use == SLOT_FREE)
-				raid_tell_degraded(raid, i, "not there at the start");
-		}
+	raid_say_degraded(raid, raid_present(raid) < raid->num_slots);
+	for (unsigned i = 0; i < raid->num_slots; i++) {
+		if (raid->slots[i].use == SLOT_FREE)
+			raid_tell_degraded(raid, i, "not there at the start");
 	}
 	answer_start(raid, NULL);
 	offer_again(raid);
@@ -157,6 +146,21 @@ static int check_size_kept(const struct raid *raid, struct err *err)
 	return 0;
 }
 
+/* What stands beside a superblock goes with its number: with those of the members that are there.
+ * The next one is higher than any that was seen. */
+static void number_by_members(struct raid *raid)
+{
+	uint64_t seq = 0;
+
+	for (unsigned i = 0; i < raid->num_slots; i++) {
+		if (raid->slots[i].use == SLOT_IN)
+			seq = max_u64(seq, raid->slots[i].seq);
+	}
+	raid->seq_seen = max_u64(raid->seq_seen, raid->sb.seq);
+	if (raid->sb_valid && seq > 0)
+		raid->sb.seq = seq;
+}
+
 void raid_start(struct raid *raid)
 {
 	const char *bases[RAID_SLOTS_MAX];
@@ -172,6 +176,7 @@ void raid_start(struct raid *raid)
 	};
 
 	loop_timer_stop(loop_self(), &raid->wait);
+	number_by_members(raid);
 	raid->given_up = false;
 	raid_set_state(raid, RAID_STARTING);
 	raid_hold(raid);
@@ -316,11 +321,13 @@ static bool counts(const struct raid_sb *sb, int slot)
 	return slot >= 0 && sb->slots[slot].state == RAID_SB_CONFIGURED;
 }
 
-/* It says of somebody that is there that he is no member. */
+/* It says of somebody that is there that he is no member: also when another one has his place. */
 static bool leaves_out(const struct raid *raid, const struct raid_sb *sb)
 {
 	for (unsigned i = 0; i < raid->num_slots; i++) {
-		if (raid->slots[i].use == SLOT_IN && !counts(sb, (int)i))
+		const struct raid_slot *slot = &raid->slots[i];
+
+		if (slot->use == SLOT_IN && !counts(sb, raid_sb_find(sb, slot->uuid)))
 			return true;
 	}
 	return false;
@@ -341,15 +348,14 @@ static void merge_views(struct raid *raid, const struct bdev *bdev, const struct
 	const struct raid_sb *other = newer ? &raid->sb : sb;
 	bool changed = newer;
 
-	if (newer && !counted && one_of_them && raid_present(raid) > 0 && !leaves_out(raid, sb)) {
-		/* Those that are there went on without it. */
-		raid->sb.seq = sb->seq;
+	raid->seq_seen = max_u64(raid->seq_seen, sb->seq);
+	/* Those that are there went on without it. */
+	if (newer && !counted && one_of_them && raid_present(raid) > 0 && !leaves_out(raid, sb))
 		return;
-	}
 	both = xcalloc(1, sizeof(*both));
 	*both = newer ? *sb : raid->sb;
 	for (unsigned i = 0; counted && i < both->num_slots; i++) {
-		bool speaks = newer ? raid_present(raid) > 0 : one_of_them;
+		bool speaks = newer ? raid_present(raid) > 0 && !leaves_out(raid, sb) : one_of_them;
 
 		if (speaks && counts(both, (int)i) && !counts(other, (int)i)) {
 			both->slots[i].state = other->slots[i].state;
@@ -445,7 +451,9 @@ static void assemble(struct bdev *bdev, const struct raid_sb *sb)
 		if (raid->state == RAID_STARTING)
 			return; /* it is looked for when the array is online */
 		if (raid_check_rejoin(raid, bdev, sb, &slot, &err) != 0) {
-			leave_alone(bdev, err.text, "look at both arrays");
+			leave_alone(bdev, err.text,
+			        "compare it with the array; then wipe it, or add it with "
+			        "bdev_raid_add_base_bdev, which overwrites it");
 			return;
 		}
 		raid_hold(raid);
@@ -457,7 +465,9 @@ static void assemble(struct bdev *bdev, const struct raid_sb *sb)
 	else if (check_same_array(raid, sb, &err) == 0 && check_offsets(sb, &err) == 0)
 		merge_views(raid, bdev, sb);
 	if (err.code) {
-		leave_alone(bdev, err.text, "rename or delete the other one, or wipe the disk");
+		leave_alone(bdev, err.text,
+		        err.code == -EEXIST ? "delete the other one, or wipe the disk"
+		                            : "wipe the disk, if nobody needs what is on it");
 		return;
 	}
 	index = raid_sb_find(&raid->sb, bdev->uuid);

@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "rpc/rpc.h"
 #include "tests/lib/disk.h"
 #include "tests/lib/expect.h"
 #include "tests/lib/inproc.h"
@@ -255,10 +256,142 @@ static void test_without_superblock(void **state)
 	expect_pattern(1);
 }
 
+/* ---- in bad times ---- */
+
 static void refused(int code, const char *text, const char *raid, const char *base)
 {
 	inproc_error(code, text, "bdev_raid_grow_base_bdev",
 	        "{'raid_name': '%s', 'base_name': '%s'}", raid, base);
+}
+
+static struct growth {
+	int error; /* 0: it has grown */
+	bool done;
+} growth;
+
+static void answered(void *arg, const json_t *reply)
+{
+	struct growth *g = arg;
+
+	g->error =
+	        (int)json_integer_value(json_object_get(json_object_get(reply, "error"), "code"));
+	__atomic_store_n(&g->done, true, __ATOMIC_RELEASE);
+}
+
+static void ask(void *arg)
+{
+	rpc_call("bdev_raid_grow_base_bdev",
+	        json_pack("{s:s, s:s}", "raid_name", "R", "base_name", arg), answered, &growth);
+}
+
+/* Does not wait for the answer. */
+static void begin_to_grow(const char *base)
+{
+	growth = (struct growth){.error = 1};
+	inproc_run(ask, (void *)(uintptr_t)base);
+}
+
+static int end_of_growth(void)
+{
+	for (unsigned i = 0; i < 10000 && !__atomic_load_n(&growth.done, __ATOMIC_ACQUIRE); i++)
+		usleep(1000);
+	assert_true(growth.done);
+	return growth.error;
+}
+
+static void test_the_new_one_fails(void **state)
+{
+	(void)state;
+	make_mirror(3);
+	write_pattern(1);
+	inproc_ok("bdev_malloc_create", "{'name': 'm', 'num_blocks': 16384, 'block_size': 512}");
+	inproc_ok("bdev_error_create", "{'base_name': 'm'}");
+	inproc_ok("bdev_error_inject_error", "{'name': 'EE_m', 'io_type': 'write', 'error_type': "
+	                                     "'failure', 'num': 1000}");
+	refused(-EIO, "the array has a place more now", "R", "EE_m");
+	assert_int_equal(number_of("num_base_bdevs"), 3);
+	check_disks(2, 0);
+	expect_pattern(1);
+	for (unsigned i = 0; i < 5000 && number_of("num_base_bdevs_discovered") > 2; i++)
+		usleep(1000);
+	inproc_ok("bdev_raid_add_base_bdev", "{'raid_bdev': 'R', 'base_bdev': 'd2'}");
+	wait_until_complete();
+	check_disks(3, 1);
+}
+
+static void test_the_new_one_goes(void **state)
+{
+	(void)state;
+	make_mirror(3);
+	for (unsigned i = 0; i < 10; i++) {
+		write_pattern(i);
+		begin_to_grow("d2");
+		usleep(i * 100);
+		pull(2);
+		end_of_growth();
+		expect_pattern(i);
+		assert_int_equal(number_of("num_base_bdevs_operational"), 2);
+		plug(2);
+		if (number_of("num_base_bdevs") == 3)
+			break;
+	}
+	if (number_of("num_base_bdevs") == 2)
+		grow("d2");
+	for (unsigned i = 0; i < 5000 && number_of("num_base_bdevs_discovered") < 3; i++) {
+		json_decref(inproc_call(
+		        "bdev_raid_add_base_bdev", "{'raid_bdev': 'R', 'base_bdev': 'd2'}"));
+		usleep(1000);
+	}
+	wait_until_complete();
+	check_disks(3, 1);
+}
+
+static void test_the_array_goes(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 10; i++) {
+		make_files(i == 0 ? 3 : 0, 512);
+		for (unsigned k = 0; i == 0 && k < 3; k++)
+			plug(k);
+		inproc_ok("bdev_raid_create",
+		        "{'name': 'R', 'raid_level': 'raid1', 'superblock': true, 'base_bdevs': "
+		        "['d0', 'd1']}");
+		begin_to_grow("d2");
+		usleep(i * 100);
+		inproc_ok("bdev_raid_delete", "{'name': 'R', 'clear_sb': true}");
+		end_of_growth();
+	}
+}
+
+/* Members fail and grow while another one comes. */
+static void test_others_change(void **state)
+{
+	struct err err = ERR_NONE;
+
+	(void)state;
+	make_mirror(3);
+	write_pattern(1);
+	begin_to_grow("d2");
+	assert_int_equal(disk_resize("d0", 2 * DISK_BYTES / 512, &err), 0);
+	assert_int_equal(disk_resize("d1", 2 * DISK_BYTES / 512, &err), 0);
+	/* It was large enough when it was looked at, or the array could not grow without it. */
+	end_of_growth();
+	if (growth.error) {
+		assert_int_equal(number_of("num_base_bdevs"), 2);
+		assert_int_equal(disk_resize("d2", 2 * DISK_BYTES / 512, &err), 0);
+		grow("d2");
+	}
+	wait_until_complete();
+	make_file(NULL, 512, NULL, 2 * DISK_BYTES);
+	plug(3);
+	begin_to_grow("d3");
+	pull(0);
+	assert_int_equal(end_of_growth(), 0);
+	for (unsigned i = 0; i < 5000 && number_of("num_base_bdevs_discovered") > 3; i++)
+		usleep(1000);
+	plug(0);
+	wait_until_complete();
+	expect_pattern(1);
 }
 
 static void test_refused(void **state)
@@ -298,6 +431,10 @@ int main(void)
 	        cmocka_unit_test_setup_teardown(test_an_old_member_returns, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_it_counts, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_without_superblock, setup, teardown),
+	        cmocka_unit_test_setup_teardown(test_the_new_one_fails, setup, teardown),
+	        cmocka_unit_test_setup_teardown(test_the_new_one_goes, setup, teardown),
+	        cmocka_unit_test_setup_teardown(test_the_array_goes, setup, teardown),
+	        cmocka_unit_test_setup_teardown(test_others_change, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_refused, setup, teardown),
 	};
 

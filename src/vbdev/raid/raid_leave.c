@@ -134,20 +134,6 @@ void raid_suspects_init(struct raid *raid)
 /* ---- leaving ----------------------------------------------------------------------------------
  */
 
-static void degraded(struct raid *raid, unsigned index, const char *how)
-{
-	char missing[200];
-	autofree char *text = NULL;
-
-	raid_missing_text(raid, missing, sizeof(missing));
-	text = xasprintf("%s '%s' is degraded: %u of %u members are there; missing: %s",
-	        raid->level->name, raid->name, raid_present(raid), raid->num_slots, missing);
-	log_warning("raid", "%s", text);
-	raid_problem(raid, "degraded", text,
-	        "give it another member with bdev_raid_add_base_bdev, or bring the old one back");
-	raid_tell_degraded(raid, index, how);
-}
-
 static bool stop_using(struct raid *raid, unsigned index)
 {
 	struct raid_slot *slot = &raid->slots[index];
@@ -174,7 +160,8 @@ void raid_member_recorded(struct raid *raid, unsigned index)
 	BELLOWS_ASSERT(slot->use == SLOT_LEAVING);
 	slot->use = SLOT_FREE;
 	slot->bdev = NULL;
-	degraded(raid, index,
+	raid_say_degraded(raid, true);
+	raid_tell_degraded(raid, index,
 	        raid->sb_valid && raid->sb.slots[index].state == RAID_SB_FAILED ? "failed"
 	                                                                        : "missing");
 	settle_bit(raid, index);

@@ -96,8 +96,11 @@ static void failed(struct raid_rebuild *rb)
 	if (rb->cancelled)
 		raid_bitmap_left(raid, rb->slot, false);
 	if (slot->use == SLOT_TARGET && raid->bdev->state == BDEV_ONLINE) {
+		autofree char *text =
+		        xasprintf("'%s' could not be rebuilt: %s", slot->name, rb->why);
+
 		raid_problem(
-		        raid, "rebuild", rb->why, "add a good member with bdev_raid_add_base_bdev");
+		        raid, "rebuild", text, "add a good member with bdev_raid_add_base_bdev");
 		raid_hold(raid);
 		raid_member_leave(
 		        raid, rb->slot, RAID_SB_FAILED, (struct bdev_done){target_left, slot});
@@ -125,8 +128,7 @@ static void recorded(void *arg, const struct err *err)
 		/* Parity of new stripes has waited for it. */
 		if (raid->level->parity)
 			bdev_geometry_changed(raid->bdev, NULL, NULL);
-		if (raid_present(raid) == raid->num_slots)
-			raid_problem(raid, "degraded", NULL, NULL);
+		raid_say_degraded(raid, false);
 	}
 	free_rebuild(rb);
 	begin_next(raid);
@@ -408,6 +410,7 @@ static void begin_next(struct raid *raid)
 	        json_pack("{s:s, s:I}", "target", raid->slots[slot].name, "num_blocks",
 	                (json_int_t)raid->bdev->geometry.num_blocks));
 	raid->progress_told = (struct raid_told){.ns = rb->begun_ns};
+	raid_say_degraded(raid, false);
 	rb->saved_ns = rb->begun_ns;
 	rb->missed = raid_bitmap_missed(raid, slot);
 	if (rb->missed)

@@ -141,7 +141,7 @@ int raid_geometry(const struct bdev *bdev, const struct bdev_geometry_in *in,
 	if (out->num_blocks == 0)
 		return err_set(err, -EINVAL,
 		        raid->level == &concat_level
-		                ? "a member has become too small for what it holds"
+		                ? "a member is too small for what it holds, or for one strip"
 		                : "the smallest member does not hold one strip");
 	say_why(raid, in, data_blocks, out);
 	return 0;

@@ -45,8 +45,8 @@ static const struct param create_table[] = {
                         "those are copied after an unclean stop, and to a member that returns"},
         {PARAM(struct create_params, base_data_blocks, PARAM_U64S), .max_items = RAID_SLOTS_MAX,
                 .unit = "blocks",
-                .help = "concat: how much of each member is used; saved for members that have "
-                        "grown since"},
+                .help = "concat: how much of each member but the last is used; saved, so that "
+                        "nothing moves when a member grows while the server is down"},
         {0},
 };
 

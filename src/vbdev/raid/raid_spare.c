@@ -66,6 +66,9 @@ static int hold(struct spare *s, struct err *err)
 
 	if (!bdev)
 		return err_set(err, -ENODEV, "there is no bdev '%s'", s->base);
+	/* Opening it would not fail if it is one of our own arrays that has it. */
+	if (bdev_is_claimed(bdev))
+		return err_set(err, -EPERM, "'%s' is in use", s->base);
 	return bdev_open(bdev, true, &ops, "raid spare", s, &s->handle, err);
 }
 

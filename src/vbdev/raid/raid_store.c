@@ -192,7 +192,7 @@ static void pass(struct raid *raid)
 	size_t length;
 
 	raid_bdev_hold(raid);
-	raid->sb.seq++;
+	raid->sb.seq = max_u64(raid->sb.seq, raid->seq_seen) + 1;
 	raid->sb_valid = true;
 	length = raid_sb_encode(&raid->sb);
 	s->blocks = div_round_up_u64(length, block_bytes);

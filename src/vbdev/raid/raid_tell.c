@@ -1,8 +1,56 @@
 /* raid_tell.c: what is told of an array as it happens. */
 #include "vbdev/raid/raid_tell.h"
 
+#include "base/log.h"
+
 #define PROGRESS_PERCENT 5
 #define PROGRESS_NS (10 * NSEC_PER_SEC)
+
+/* Slots of this use as "'a', one for slot 2". */
+static char *slots_text(const struct raid *raid, bool targets)
+{
+	char *text = NULL;
+
+	for (unsigned i = 0; i < raid->num_slots; i++) {
+		const struct raid_slot *slot = &raid->slots[i];
+		bool is_target = slot->use == SLOT_TARGET;
+		char *longer;
+
+		if (slot->use == SLOT_IN || is_target != targets)
+			continue;
+		longer = slot->name[0] ? xasprintf("%s%s'%.64s'", text ? text : "",
+		                                 text ? ", " : "", slot->name)
+		                       : xasprintf("%s%sone for slot %u", text ? text : "",
+		                                 text ? ", " : "", i);
+		free(text);
+		text = longer;
+	}
+	return text;
+}
+
+void raid_say_degraded(struct raid *raid, bool missing)
+{
+	autofree char *gone = slots_text(raid, false), *targets = slots_text(raid, true);
+	autofree char *text = NULL;
+
+	if (!gone && !targets) {
+		raid->degraded_said = false;
+		raid_problem(raid, "degraded", NULL, NULL);
+		return;
+	}
+	if (!missing && !raid->degraded_said)
+		return;
+	raid->degraded_said = true;
+	text = xasprintf("%s '%s' is degraded: %u of %u members have all data%s%s%s%s",
+	        raid->level->name, raid->name, raid_present(raid), raid->num_slots,
+	        gone ? "; missing: " : "", gone ? gone : "", targets ? "; being rebuilt: " : "",
+	        targets ? targets : "");
+	if (missing)
+		log_warning("raid", "%s", text);
+	raid_problem(raid, "degraded", text,
+	        gone ? "bring it back, or give the array another one with bdev_raid_add_base_bdev"
+	             : "wait until it is rebuilt");
+}
 
 void raid_tell_degraded(struct raid *raid, unsigned slot, const char *how)
 {

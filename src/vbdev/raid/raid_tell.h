@@ -3,6 +3,12 @@
 
 #include "vbdev/raid/raid.h"
 
+/*
+ * Sets the problem `degraded`, or clears it when all members have all data. missing: a member has
+ * gone or is not there. Else only what is said already changes: a place that has just been made is
+ * no loss.
+ */
+void raid_say_degraded(struct raid *raid, bool missing);
 /* It lives on without a member, or has started so. how: "failed", "missing", "not there at the
  * start". */
 void raid_tell_degraded(struct raid *raid, unsigned slot, const char *how);

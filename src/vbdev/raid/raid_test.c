@@ -293,6 +293,9 @@ static void test_striped_array_goes_offline_and_comes_back(void **state)
 	wait_for_state("R", "offline");
 	assert_false(bdev_exists("R"));
 	expect_raid("R", "offline", 1, 2);
+	expect_saved("bdev_raid_create",
+	        "{'name': 'R', 'raid_level': 'concat', 'strip_size_kb': 4, 'base_bdevs': ['m0', "
+	        "'removed_base_bdev_1'], 'base_data_blocks': [8192]}");
 	inproc_ok("bdev_raid_add_base_bdev", "{'raid_bdev': 'R', 'base_bdev': 'm1'}");
 	wait_for_state("R", "online");
 	expect_all("R", 0, 2 * BLOCKS, 1);
@@ -390,6 +393,7 @@ static void test_spares(void **state)
 	inproc_ok("bdev_raid_create", "{'name': 'R', 'raid_level': 'raid1', 'superblock': true, "
 	                              "'base_bdevs': ['m0', 'm1']}");
 	write_all("R", 3);
+	inproc_error(-1, "is in use", "bdev_raid_add_spare", "{'base_bdev': 'm0'}");
 	inproc_ok("bdev_raid_add_spare", "{'base_bdev': 'm2'}");
 	inproc_ok("bdev_raid_add_spare", "{'base_bdev': 'm3', 'raid_bdev': 'R'}");
 	inproc_error(-17, "spare already", "bdev_raid_add_spare", "{'base_bdev': 'm3'}");
@@ -495,16 +499,23 @@ static void test_resize(void **state)
 	        "{'name': 'C', 'raid_level': 'concat', 'strip_size_kb': 4, 'base_bdevs': ['m2', "
 	        "'m3']}");
 	write_all("C", 5);
+
+	json_t *calls = saved_calls(), *call;
+	size_t i;
+
 	assert_int_equal(disk_resize("m2", 2 * BLOCKS, NULL), 0);
 	assert_int_equal(bdev_blocks_of("C"), 2 * BLOCKS);
 	assert_int_equal(disk_resize("m3", 2 * BLOCKS, NULL), 0);
 	assert_int_equal(bdev_blocks_of("C"), 3 * BLOCKS);
 	expect_all("C", 0, 2 * BLOCKS, 5);
 
-	/* Made again from what is saved, it lies where it lay. */
-	json_t *calls = saved_calls(), *call;
-	size_t i;
+	struct err err = ERR_NONE;
 
+	/* With less than a strip of a member it could not be made again. */
+	assert_int_not_equal(disk_resize("m3", 7, &err), 0);
+	assert_non_null(strstr(err.text, "one strip"));
+	assert_int_equal(bdev_blocks_of("C"), 3 * BLOCKS);
+	/* Made again from what was saved before, it lies where it lay. */
 	inproc_ok("bdev_raid_delete", "{'name': 'C'}");
 	json_array_foreach (calls, i, call) {
 		autofree char *params = json_dumps(json_object_get(call, "params"), 0);
