@@ -13,7 +13,7 @@
  * failure. What a module refuses to build is counted apart.
  *
  *     test-resize_matrix          what the suite runs: all but the deep ones, of which it draws
- *     test-resize_matrix all      the deep ones too; takes some minutes
+ *     test-resize_matrix all      the deep ones too; takes about ten minutes
  *     test-resize_matrix draw N   another draw
  */
 #include <errno.h>
