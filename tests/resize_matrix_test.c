@@ -13,7 +13,7 @@
  * failure. What a module refuses to build is counted apart.
  *
  *     test-resize_matrix          what the suite runs: all but the deep ones, of which it draws
- *     test-resize_matrix all      the deep ones too; takes some minutes
+ *     test-resize_matrix all      the deep ones too; takes about ten minutes
  *     test-resize_matrix draw N   another draw
  */
 #include <errno.h>
@@ -42,9 +42,9 @@
 
 /* One in so many stacks is tried. */
 #ifdef SANITIZED
-#define DRAW_CHAINS 8
-#define DRAW_ARRAYS 16
-#define DRAW_DEEP 1000
+#define DRAW_CHAINS 4
+#define DRAW_ARRAYS 8
+#define DRAW_DEEP 400
 #else
 #define DRAW_CHAINS 1
 #define DRAW_ARRAYS 1

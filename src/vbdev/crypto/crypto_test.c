@@ -370,14 +370,24 @@ static void test_torn_unmap(void **state)
 #define LIVE_TO (RESIZED_BLOCKS / 2)
 #define STILL_TO (RESIZED_BLOCKS * 3 / 4)
 
-static void expect_still(const uint8_t *before, const uint8_t *after)
+/* Reads nothing of what is being written. */
+static void expect_still(const uint8_t *before)
 {
-	for (uint64_t b = 0; b < STILL_TO; b++) {
-		if (b == LIVE_FROM)
-			b = LIVE_TO;
-		if (memcmp(before + b * 512, after + b * 512, 512) != 0)
-			fail_msg("block %llu has changed", (unsigned long long)b);
+	static const uint64_t parts[2][2] = {{0, LIVE_FROM}, {LIVE_TO, STILL_TO}};
+	uint8_t *after = xcalloc(STILL_TO, 512);
+	struct disk *base = disk_open("m", false);
+
+	for (unsigned i = 0; i < ARRAY_SIZE(parts); i++) {
+		uint64_t from = parts[i][0], to = parts[i][1];
+
+		assert_int_equal(disk_read(base, from, to - from, after + from * 512), 0);
+		for (uint64_t b = from; b < to; b++) {
+			if (memcmp(before + b * 512, after + b * 512, 512) != 0)
+				fail_msg("block %llu has changed", (unsigned long long)b);
+		}
 	}
+	disk_close(base);
+	free(after);
 }
 
 static void resize_leaves_ciphertext(const char *cipher)
@@ -410,9 +420,7 @@ static void resize_leaves_ciphertext(const char *cipher)
 		assert_int_equal(bdev_blocks_of("c"), size);
 		assert_int_equal(disk_blocks(disk), size);
 		assert_int_equal(disk->told, i + 1);
-		after = raw_copy(STILL_TO);
-		expect_still(before, after);
-		free(after);
+		expect_still(before);
 	}
 	struct load_result result = load_stop(load);
 
