@@ -61,6 +61,7 @@ static const char help[] =
         "  -T, --bdev NAMES      which bdevs; may be given several times or with commas\n"
         "                        (default: the top of --stack, else all that are not claimed)\n"
         "  -f, --go-on           go on after errors\n"
+        "  -r, --rpc-socket PATH where to listen for JSON-RPC meanwhile (default: nowhere)\n"
         "      --spin-us N       how long an idle loop polls before it sleeps (20)\n"
         "      --output json     figures as JSON\n"
         "  -h, --help\n"
@@ -385,6 +386,7 @@ static const struct option long_options[] = {
         {"stack", required_argument, NULL, 'S'},
         {"bdev", required_argument, NULL, 'T'},
         {"go-on", no_argument, NULL, 'f'},
+        {"rpc-socket", required_argument, NULL, 'r'},
         {"spin-us", required_argument, NULL, OPT_SPIN_US},
         {"output", required_argument, NULL, OPT_OUTPUT},
         {"help", no_argument, NULL, 'h'},
@@ -442,6 +444,9 @@ static void set_option(int letter, char *value)
 	case 'f':
 		options.go_on = true;
 		break;
+	case 'r':
+		options.rpc_socket = value;
+		break;
 	case OPT_SPIN_US:
 		options.spin_us = (uint32_t)number(value, "--spin-us", 0, 1000000);
 		break;
@@ -466,7 +471,7 @@ int main(int argc, char **argv)
 	int letter;
 
 	opterr = 0;
-	while ((letter = getopt_long(argc, argv, "w:q:o:t:P:M:m:c:S:T:fh", long_options, NULL)) !=
+	while ((letter = getopt_long(argc, argv, "w:q:o:t:P:M:m:c:S:T:r:fh", long_options, NULL)) !=
 	        -1)
 		set_option(letter, optarg);
 	if (optind < argc)
@@ -484,6 +489,7 @@ int main(int argc, char **argv)
 	loop_on_signal(SIGINT, on_signal);
 	loop_on_signal(SIGTERM, on_signal);
 	bdev_start();
+	rpc.socket_path = options.rpc_socket;
 	rpc_start(&rpc, loaded, NULL);
 	return loops_run();
 }
