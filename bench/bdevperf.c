@@ -63,6 +63,7 @@ static const char help[] =
         "  -f, --go-on           go on after errors\n"
         "      --no-latency      do not look at the clock for each request that is timed,\n"
         "                        for exact figures of CPU time\n"
+        "  -r, --rpc-socket PATH where to listen for JSON-RPC meanwhile (default: nowhere)\n"
         "      --spin-us N       how long an idle loop polls before it sleeps (20)\n"
         "      --output json     figures as JSON\n"
         "  -h, --help\n"
@@ -389,6 +390,7 @@ static const struct option long_options[] = {
         {"bdev", required_argument, NULL, 'T'},
         {"go-on", no_argument, NULL, 'f'},
         {"no-latency", no_argument, NULL, OPT_NO_LATENCY},
+        {"rpc-socket", required_argument, NULL, 'r'},
         {"spin-us", required_argument, NULL, OPT_SPIN_US},
         {"output", required_argument, NULL, OPT_OUTPUT},
         {"help", no_argument, NULL, 'h'},
@@ -449,6 +451,9 @@ static void set_option(int letter, char *value)
 	case OPT_NO_LATENCY:
 		options.no_latency = true;
 		break;
+	case 'r':
+		options.rpc_socket = value;
+		break;
 	case OPT_SPIN_US:
 		options.spin_us = (uint32_t)number(value, "--spin-us", 0, 1000000);
 		break;
@@ -473,7 +478,7 @@ int main(int argc, char **argv)
 	int letter;
 
 	opterr = 0;
-	while ((letter = getopt_long(argc, argv, "w:q:o:t:P:M:m:c:S:T:fh", long_options, NULL)) !=
+	while ((letter = getopt_long(argc, argv, "w:q:o:t:P:M:m:c:S:T:r:fh", long_options, NULL)) !=
 	        -1)
 		set_option(letter, optarg);
 	if (optind < argc)
@@ -491,6 +496,7 @@ int main(int argc, char **argv)
 	loop_on_signal(SIGINT, on_signal);
 	loop_on_signal(SIGTERM, on_signal);
 	bdev_start();
+	rpc.socket_path = options.rpc_socket;
 	rpc_start(&rpc, loaded, NULL);
 	return loops_run();
 }

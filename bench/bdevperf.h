@@ -32,7 +32,7 @@ struct options {
 	uint64_t depth, io_bytes, seconds_ms, warmup_ms;
 	unsigned read_percent;
 	unsigned loops;
-	const char *cpumask, *config, *stack;
+	const char *cpumask, *config, *stack, *rpc_socket;
 	const char *bdevs[BDEVS_MAX]; /* none: all that may be written */
 	unsigned num_bdevs;
 	uint32_t spin_us;
