@@ -54,6 +54,7 @@ struct raid_slot {
 	uint64_t data_blocks; /* used of the member; 0: not known yet */
 	uint64_t seq;         /* of the superblock that it came with; 0: none of this array */
 	bool joining;         /* raid_join is bringing a bdev into it */
+	bool fresh;           /* SLOT_IN, and not recorded as such on itself yet */
 	struct list leaving;  /* calls that wait until it is recorded */
 };
 

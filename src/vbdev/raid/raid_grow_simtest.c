@@ -1,9 +1,10 @@
 /*
- * Power cuts while a mirror gets one more member. The daemon dies at every point at which a disk
- * changes, from before the growth until after the rebuild, and what is unflushed is lost, kept, or
- * half of each. Then one of the old members may start alone and be written, as if the others were
- * not plugged in, before all disks come back in any order. The array must be the old one or the new
- * one, and hold what was acknowledged; and the new member alone must, once it has been rebuilt.
+ * Power cuts while a mirror gets one more member, or another one in the place of one that is taken
+ * out. The daemon dies at every point at which a disk changes, from before that until after the
+ * rebuild, and what is unflushed is lost, kept, or half of each. Then one member may start alone
+ * and be written, as if the others were not plugged in, before all disks come back in any order.
+ * The array must be the old one or the new one, and hold what was acknowledged; and the new member
+ * alone must, once it has been rebuilt.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -264,7 +265,7 @@ static void grow(void)
 		sim_fail("not grown", "it has %lld places", (long long)number_of("num_base_bdevs"));
 }
 
-static void first_life(unsigned arg)
+static void growing_life(unsigned arg)
 {
 	(void)arg;
 	begin();
@@ -278,11 +279,28 @@ static void first_life(unsigned arg)
 	sim_exit(SIM_EXIT_DONE);
 }
 
+static void replacing_life(unsigned arg)
+{
+	(void)arg;
+	begin();
+	for (unsigned i = 0; i < DISKS; i++)
+		plug(i);
+	ok("bdev_raid_remove_base_bdev", "{\"name\": \"d1\"}");
+	write_all();
+	ok("bdev_raid_add_base_bdev", "{\"raid_bdev\": \"R\", \"base_bdev\": \"d2\"}");
+	write_all();
+	wait_until_complete();
+	write_all();
+	sim_exit(SIM_EXIT_DONE);
+}
+
 /* A new disk that has not got so far as to know of the array is added by hand; and one that does
  * not know the others that well: whether it has gone on alone is not for us to say. */
 static void give_back(void)
 {
-	for (unsigned i = 0; i < 10000 && number_of("num_base_bdevs_discovered") < 3; i++) {
+	int64_t places = number_of("num_base_bdevs");
+
+	for (unsigned i = 0; i < 10000 && number_of("num_base_bdevs_discovered") < places; i++) {
 		for (unsigned disk = 0; disk < DISKS; disk++) {
 			autofree char *params =
 			        xasprintf("{\"raid_bdev\": \"R\", \"base_bdev\": \"d%u\"}", disk);
@@ -308,25 +326,51 @@ static void life_before(unsigned arg)
 	sim_exit(SIM_EXIT_DONE);
 }
 
-/* One of the first two goes on alone. */
+/* One that says that it has all data goes on alone. */
 static void life_alone(unsigned disk)
 {
 	begin();
 	plug(disk);
-	ok("bdev_raid_start", "{\"name\": \"R\"}");
+	json_decref(call("bdev_raid_start", "{\"name\": \"R\"}"));
+	if (!bdev_find("R")) {
+		if (disk == 0)
+			sim_fail("not started", "the first disk can't be started alone");
+		sim_exit(SIM_EXIT_DONE);
+	}
 	check_all("alone");
 	write_all();
 	sim_exit(SIM_EXIT_DONE);
 }
 
-static void life_after(unsigned turn)
+static void plug_all(unsigned turn)
 {
 	static const unsigned orders[6][DISKS] = {
 	        {0, 1, 2}, {2, 1, 0}, {1, 2, 0}, {0, 2, 1}, {2, 0, 1}, {1, 0, 2}};
 
-	begin();
 	for (unsigned i = 0; i < DISKS; i++)
 		plug(orders[turn % 6][i]);
+}
+
+static void after_replacing(unsigned turn)
+{
+	begin();
+	plug_all(turn);
+	if (!appears())
+		sim_fail("not found", "the array is not there after a crash");
+	check_all("after the crash");
+	give_back();
+	wait_until_complete();
+	check_all("whole again");
+	write_all();
+	ok("bdev_raid_remove_base_bdev", "{\"name\": \"d0\"}");
+	check_all("without the first disk");
+	sim_exit(SIM_EXIT_DONE);
+}
+
+static void after_growing(unsigned turn)
+{
+	begin();
+	plug_all(turn);
 	if (!appears())
 		sim_fail("not found", "the array is not there after a crash");
 	check_all("after the crash");
@@ -388,36 +432,41 @@ static void new_world(uint64_t seed)
 	}
 }
 
+struct story {
+	void (*first)(unsigned arg), (*after)(unsigned turn);
+	unsigned alone[3]; /* who goes on alone; DISKS: nobody */
+};
+
 /* True: the first life ended by itself. */
-static bool try_point(uint64_t point, unsigned turn, enum sim_fate fate)
+static bool try_point(const struct story *story, uint64_t point, unsigned turn, enum sim_fate fate)
 {
+	unsigned alone = story->alone[turn % 3];
 	int how;
 
 	new_world(7 + turn);
 	expect_end(live(life_before, 0, 0, FATE_LOST), point, turn);
-	how = live(first_life, 0, point, fate);
+	how = live(story->first, 0, point, fate);
 	if (how != SIM_EXIT_CRASHED) {
 		expect_end(how, point, turn);
 		return true;
 	}
-	if (turn % 3 < 2)
-		expect_end(live(life_alone, turn % 3, 0, FATE_LOST), point, turn);
-	expect_end(live(life_after, turn, 0, FATE_LOST), point, turn);
+	if (alone < DISKS)
+		expect_end(live(life_alone, alone, 0, FATE_LOST), point, turn);
+	expect_end(live(story->after, (unsigned)(point + turn / 3), 0, FATE_LOST), point, turn);
 	return false;
 }
 
-static void test_power_cuts_at_every_point(void **state)
+static void cut_at_every_point(const struct story *story)
 {
 	static const enum sim_fate fates[] = {
 	        FATE_LOST, FATE_KEPT, FATE_HALF, FATE_HALF_2, FATE_KILLED};
 	unsigned crashes = 0;
 	bool over = false;
 
-	(void)state;
 	for (uint64_t point = 1; !over; point++) {
 		/* Each fate with each of the three: the first alone, the second, none. */
 		for (unsigned turn = 0; turn < 3 * ARRAY_SIZE(fates) && !over; turn++) {
-			over = try_point(point, turn + (unsigned)point % 2 * 3, fates[turn / 3]);
+			over = try_point(story, point, turn, fates[turn / 3]);
 			crashes += !over;
 		}
 	}
@@ -425,10 +474,23 @@ static void test_power_cuts_at_every_point(void **state)
 	assert_true(crashes > 100);
 }
 
+static void test_one_more(void **state)
+{
+	(void)state;
+	cut_at_every_point(&(struct story){growing_life, after_growing, {0, 1, DISKS}});
+}
+
+static void test_another_one(void **state)
+{
+	(void)state;
+	cut_at_every_point(&(struct story){replacing_life, after_replacing, {0, 2, DISKS}});
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	        cmocka_unit_test(test_power_cuts_at_every_point),
+	        cmocka_unit_test(test_one_more),
+	        cmocka_unit_test(test_another_one),
 	};
 
 	sim_world_create();

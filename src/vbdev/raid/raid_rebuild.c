@@ -147,6 +147,7 @@ static void pages_written(void *arg, const struct err *err)
 		return;
 	}
 	slot->use = SLOT_IN;
+	slot->fresh = true;
 	if (!raid->superblock) {
 		recorded(rb, NULL);
 		return;
@@ -426,6 +427,7 @@ void raid_rebuild_start(struct raid *raid, unsigned index, uint64_t seq)
 	struct raid_slot *slot = &raid->slots[index];
 
 	slot->use = SLOT_TARGET;
+	slot->fresh = false;
 	slot->seq = seq;
 	slot->bdev = raid->bdev->bases[index];
 	str_copy(slot->name, sizeof(slot->name), slot->bdev->name);

@@ -27,6 +27,9 @@ struct store_write {
 		STORE_BEHIND, /* the extension of all levels that have one */
 		STORE_DONE
 	} step;
+	bool wanted;  /* this pass is for it too */
+	bool late;    /* in the second round */
+	bool counted; /* as a member, in the superblock of this pass */
 	bool failed;
 	struct err err;
 };
@@ -39,6 +42,8 @@ struct raid_store {
 	uint64_t blocks;
 	uint64_t before_at, behind_at; /* in bytes; 0: there is none */
 	unsigned pending;
+	unsigned num_slots; /* when the pass began */
+	bool late;          /* the second round is under way */
 	struct store_write writes[RAID_SLOTS_MAX];
 	struct err err;
 	uint64_t seq;
@@ -113,7 +118,7 @@ static void pass_done(struct raid *raid)
 	bool again = false;
 
 	s->err.code = 0;
-	for (unsigned i = 0; i < raid->num_slots; i++) {
+	for (unsigned i = 0; i < s->num_slots; i++) {
 		struct store_write *w = &s->writes[i];
 
 		if (!w->failed)
@@ -139,6 +144,7 @@ static void pass_done(struct raid *raid)
 }
 
 static void write_step(struct store_write *w);
+static void end_write(struct raid *raid);
 
 static void written(void *arg, const struct err *err)
 {
@@ -156,11 +162,12 @@ static void written(void *arg, const struct err *err)
 		w->err = *err;
 	} else {
 		s->written++;
-		if (slot->use == SLOT_IN)
+		if (slot->use == SLOT_IN) {
 			slot->seq = s->seq;
+			slot->fresh = slot->fresh && !w->counted;
+		}
 	}
-	if (--s->pending == 0)
-		pass_done(raid);
+	end_write(raid);
 }
 
 /* The second copy, the first, and what goes before or behind them. */
@@ -189,6 +196,43 @@ static void write_step(struct store_write *w)
 		bdev_write_meta(bdev, s->behind_at / block_bytes, ext_blocks, s->behind, done);
 	else
 		bdev_done_call(done, NULL);
+}
+
+/*
+ * Whoever was no member so far has it only when the others do. If it were the first to know that it
+ * is one, it could start alone after a crash, and the others, which don't know it, without it.
+ */
+static void write_round(struct raid *raid, bool late)
+{
+	struct raid_store *s = raid->store;
+
+	s->late = late;
+	s->pending = 1;
+	for (unsigned i = 0; i < s->num_slots; i++) {
+		const struct raid_slot *slot = &raid->slots[i];
+
+		if ((slot->use != SLOT_IN && slot->use != SLOT_TARGET) || !slot->bdev ||
+		        !s->writes[i].wanted || s->writes[i].late != late)
+			continue;
+		s->pending++;
+		write_step(&s->writes[i]);
+	}
+	end_write(raid);
+}
+
+static void end_write(struct raid *raid)
+{
+	struct raid_store *s = raid->store;
+	bool failed = false;
+
+	if (--s->pending > 0)
+		return;
+	for (unsigned i = 0; i < s->num_slots; i++)
+		failed |= s->writes[i].failed;
+	if (s->late || failed) /* which is to be recorded first */
+		pass_done(raid);
+	else
+		write_round(raid, true);
 }
 
 static void *ext_buffer(const struct raid *raid)
@@ -221,20 +265,18 @@ static void pass(struct raid *raid)
 	s->before_at = raid->level->parity && s->all ? raid_bitmap_ext(raid, false, s->before) : 0;
 	s->behind_at = raid_bitmap_ext(raid, true, s->behind);
 	s->written = 0;
-	s->pending = 1;
-	for (unsigned i = 0; i < raid->num_slots; i++) {
-		struct raid_slot *slot = &raid->slots[i];
-		struct store_write *w = &s->writes[i];
+	s->num_slots = raid->num_slots;
+	for (unsigned i = 0; i < s->num_slots; i++) {
+		const struct raid_slot *slot = &raid->slots[i];
 
-		*w = (struct store_write){
-		        .raid = raid, .slot = i, .step = s->all ? STORE_BEFORE : STORE_BEHIND};
-		if (slot->use != SLOT_IN && slot->use != SLOT_TARGET)
-			continue;
-		s->pending++;
-		write_step(w);
+		s->writes[i] = (struct store_write){.raid = raid,
+		        .slot = i,
+		        .step = s->all ? STORE_BEFORE : STORE_BEHIND,
+		        .wanted = slot->use == SLOT_IN || slot->use == SLOT_TARGET,
+		        .late = slot->use == SLOT_TARGET || slot->fresh,
+		        .counted = s->all && slot->use == SLOT_IN};
 	}
-	if (--s->pending == 0)
-		pass_done(raid);
+	write_round(raid, false);
 }
 
 static void store(struct raid *raid, bool all, struct bdev_done done)
