@@ -360,8 +360,9 @@ static void start_fault(struct ctl *c)
 		c->file->faults++;
 		sim_event(SIM_FILE_FAULT, sim_file_index(c->file), FAULT_GONE, 0);
 	} else {
-		c->file->one_in[kinds[rng_below(&c->rng, ARRAY_SIZE(kinds))]] =
-		        (uint32_t)rng_range(&c->rng, 2, 20);
+		unsigned kind = kinds[rng_below(&c->rng, ARRAY_SIZE(kinds))];
+
+		c->file->one_in[kind] = (uint32_t)rng_range(&c->rng, 2, 20);
 	}
 	ctl_after(c, NSEC_PER_MSEC << rng_below(&c->rng, 13), fault_end);
 }

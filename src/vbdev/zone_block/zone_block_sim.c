@@ -5,10 +5,11 @@
 static json_t *setup(struct sim_setup *s)
 {
 	uint64_t max = min_u64(max_u64(s->num_blocks / 8, 1), 64); /* it may shrink before */
+	uint64_t capacity = rng_range(s->rng, 1, max), open_zones = rng_below(s->rng, 4);
 
-	return json_pack("{s:s, s:s, s:I, s:i, s:i}", "name", s->name, "base_bdev", s->bases[0],
-	        "zone_capacity", (json_int_t)rng_range(s->rng, 1, max), "optimal_open_zones", 1,
-	        "max_open_zones", (int)rng_below(s->rng, 4));
+	return json_pack("{s:s, s:s, s:I, s:i, s:I}", "name", s->name, "base_bdev", s->bases[0],
+	        "zone_capacity", (json_int_t)capacity, "optimal_open_zones", 1, "max_open_zones",
+	        (json_int_t)open_zones);
 }
 
 static uint64_t expected_blocks(const struct bdev *bdev)
