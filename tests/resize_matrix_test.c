@@ -30,15 +30,10 @@
 #include "tests/lib/inproc.h"
 #include "tests/lib/nbd_client.h"
 #include "tests/lib/rng.h"
+#include "tests/lib/sanitized.h"
 #include "tests/lib/stacks.h"
 
 #define DEPTH 3
-
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
 
 /* One in so many stacks is tried. */
 #ifdef SANITIZED
