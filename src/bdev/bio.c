@@ -148,6 +148,17 @@ static inline void climb(struct bio *bio, bool with_own)
 		bio->done(bio);
 }
 
+void bio_up_from(struct bio *bio, bio_fn done)
+{
+	if (done) {
+		bio->task.run = bio_told;
+		done(bio);
+		if (!goes_up(bio))
+			return;
+	}
+	climb(bio, true);
+}
+
 void bio_advance(struct loop_task *task)
 {
 	struct bio *bio = container_of(task, struct bio, task);

@@ -45,6 +45,10 @@ static inline struct bio *bio_queue_pop(struct bio_queue *q)
 	return bio;
 }
 
+/* The topmost frame's own work is done: asks its done whether the bio goes on upward (NULL: yes),
+ * and lets it, at once. Never from within a submission. */
+void bio_up_from(struct bio *bio, bio_fn done);
+
 /* ---- pools --------------------------------------------------------------------------------------
  */
 

@@ -42,15 +42,13 @@ bool bio_split_begin_own(struct bio *parent, unsigned n, bio_fn again)
 	return begin(parent, n, again, FRAME_OWN_SPLIT);
 }
 
+/* Runs from the loop, or when a child has come up: its layers are through with it. */
 static void finish(struct bio *parent)
 {
 	bio_fn done = bio_split_of(parent->frame)->done;
 
 	parent->frame->flags &= (uint8_t)~FRAME_SPLIT;
-	if (done)
-		done(parent);
-	else
-		bio_complete(parent, parent->status);
+	bio_up_from(parent, done);
 }
 
 static void finish_later(struct loop_task *task)

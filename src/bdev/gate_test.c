@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "bdev/control.h"
 #include "bdev/core.h"
 #include "tests/lib/disk.h"
 #include "tests/lib/inproc.h"
@@ -471,6 +472,11 @@ static void shrink_and_lose(void *arg)
 	bdev_gone(bdev, "the test takes it away");
 }
 
+static bool is_free(void *name)
+{
+	return name_is_free(name, NULL) == 0;
+}
+
 /* The bdev goes while its new size is on the way to the loops. */
 static void removal_overtakes_a_shrink(void **state)
 {
@@ -498,7 +504,7 @@ static void removal_overtakes_a_shrink(void **state)
 		assert_true(beyond <= LOOPS * DEPTH);
 		disk_close(disk);
 		bdev_remove_wait("p");
-		bdev_remove_wait("t");
+		wait_until(is_free, "t");
 		assert_int_equal(bdev_blocks_of("t"), 0);
 	}
 }

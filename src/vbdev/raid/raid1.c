@@ -103,7 +103,7 @@ static void write_done(struct bio *bio)
 	bool unsettled = load(&io->unsettled) != 0;
 
 	if (likely(bio->status == 0 && !unsettled))
-		bio_complete(bio, 0);
+		bio_complete_up(bio, 0);
 	else if (unsettled)
 		raid_park(bio);
 	else if (bio->status == -EOPNOTSUPP)
