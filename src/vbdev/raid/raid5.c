@@ -26,10 +26,14 @@ struct raid5_rows raid5_slice(const struct bio *bio, struct raid5_rows rows, uns
 
 void raid5_locked(struct bio *bio)
 {
-	if (bio->op == BIO_READ)
+	struct raid5_piece piece;
+
+	if (bio->op == BIO_READ) {
 		raid5_read_locked(bio);
-	else
-		raid5_write_locked(bio);
+	} else {
+		piece = raid5_piece_of(bio);
+		raid5_write_locked(bio, &piece);
+	}
 }
 
 /* ---- writes: piece by piece ---- */
@@ -91,8 +95,8 @@ static void raid5_write(struct bio *bio)
 		write_pieces(bio);
 	} else if (is_nothing(bio, &piece)) {
 		bio_complete(bio, 0);
-	} else if (may_write(bio, &piece) && raid5_lock(bio)) {
-		raid5_write_locked(bio);
+	} else if (may_write(bio, &piece) && raid5_lock(bio, &piece)) {
+		raid5_write_locked(bio, &piece);
 	}
 }
 

@@ -70,16 +70,17 @@ struct raid5_rows raid5_slice(const struct bio *bio, struct raid5_rows rows, uns
 
 /* ---- raid5_lock.c: rows of a stripe, across loops ---- */
 
-/* True: the piece has the rows that it touches. Else raid5_locked is called when it has. */
-bool raid5_lock(struct bio *bio);
-void raid5_unlock(struct bio *bio);
+/* True: the bio, which is this piece, has the rows that it touches. Else raid5_locked is called
+ * when it has. */
+bool raid5_lock(struct bio *bio, const struct raid5_piece *piece);
+void raid5_unlock(struct bio *bio, const struct raid5_piece *piece);
 void raid5_lock_init(struct raid5_loop *state);
 
 /* ---- raid5_read.c, raid5_write.c: with the rows ---- */
 
 void raid5_read(struct bio *bio);
 void raid5_read_locked(struct bio *bio);
-void raid5_write_locked(struct bio *bio);
+void raid5_write_locked(struct bio *bio, const struct raid5_piece *piece);
 void raid5_write_settle(struct bio *bio);
 
 /* ---- raid5_job.c: rows of all stripes, for the processes ---------------------------------------

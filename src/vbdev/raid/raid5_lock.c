@@ -21,15 +21,14 @@ struct rows {
 	uint32_t mask;
 };
 
-static struct rows rows_of(const struct bio *bio)
+static struct rows rows_of(const struct bio *bio, const struct raid5_piece *piece)
 {
 	const struct raid_io *io = raid_io_of(bio_bdev(bio));
-	struct raid5_piece piece = raid5_piece_of(bio);
-	struct raid5_rows hull = raid5_hull(&piece);
+	struct raid5_rows hull = raid5_hull(piece);
 	unsigned shift = io->strip_shift > PARTS_SHIFT ? io->strip_shift - PARTS_SHIFT : 0;
 	uint64_t first = hull.lo >> shift, last = (hull.hi - 1) >> shift;
 
-	return (struct rows){&io->locks[piece.stripe % RAID5_LOCKS],
+	return (struct rows){&io->locks[piece->stripe % RAID5_LOCKS],
 	        (uint32_t)((2ULL << last) - (1ULL << first))};
 }
 
@@ -113,10 +112,10 @@ void raid5_lock_init(struct raid5_loop *state)
 	state->wake.run = woken;
 }
 
-bool raid5_lock(struct bio *bio)
+bool raid5_lock(struct bio *bio, const struct raid5_piece *piece)
 {
 	struct raid_loop *state = bdev_loop_state(bio_bdev(bio), bio->loop);
-	struct rows rows = rows_of(bio);
+	struct rows rows = rows_of(bio, piece);
 
 	if (likely(!must_queue(&state->raid5, rows) && take(rows, loop_bit(bio->loop))) ||
 	        PLANT(RAID5_ROWS_SHARED))
@@ -143,9 +142,9 @@ static __attribute__((noinline)) void wake(struct bio *bio, uint64_t waiting)
 	}
 }
 
-void raid5_unlock(struct bio *bio)
+void raid5_unlock(struct bio *bio, const struct raid5_piece *piece)
 {
-	struct rows rows = rows_of(bio);
+	struct rows rows = rows_of(bio, piece);
 	uint64_t old = raid5_load(rows.word);
 
 	while (!__atomic_compare_exchange_n(rows.word, &old, old & ROWS_MASK & ~(uint64_t)rows.mask,

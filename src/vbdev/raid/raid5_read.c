@@ -17,7 +17,9 @@ static void make_up_slice(struct bio *bio);
 
 static void read_end(struct bio *bio, int status)
 {
-	raid5_unlock(bio);
+	struct raid5_piece piece = raid5_piece_of(bio);
+
+	raid5_unlock(bio, &piece);
 	bio_complete(bio, status);
 }
 
@@ -113,7 +115,7 @@ static void make_up(struct bio *bio, unsigned slot, bool gone)
 	*ctx = (struct raid5_ctx){.blind = (uint8_t)slot,
 	        .row = (uint32_t)raid5_hull(&piece).lo,
 	        .flags = gone ? RAID5_IS_GONE : 0};
-	if (raid5_lock(bio))
+	if (raid5_lock(bio, &piece))
 		make_up_slice(bio);
 }
 

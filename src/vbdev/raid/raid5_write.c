@@ -10,12 +10,12 @@
 #include "math/xor.h"
 #include "vbdev/raid/raid5.h"
 
-static void plan_slice(struct bio *bio);
-static void write_slice(struct bio *bio);
+static void plan_slice(struct bio *bio, const struct raid5_piece *piece);
+static void plan_again(struct bio *bio);
 
-static void write_end(struct bio *bio, int status)
+static void write_end(struct bio *bio, const struct raid5_piece *piece, int status)
 {
-	raid5_unlock(bio);
+	raid5_unlock(bio, piece);
 	bio_complete(bio, status);
 }
 
@@ -25,7 +25,7 @@ static uint8_t *region(struct bio *bio, const struct raid5_piece *piece,
 {
 	size_t bytes = raid5_rows_len(plan->rows) << bio_bdev(bio)->block_shift;
 	unsigned strips = raid5_is_whole(piece) ? 1 : piece->members;
-	uint8_t *buf = bio_bounce(bio, bytes * strips, plan_slice);
+	uint8_t *buf = bio_bounce(bio, bytes * strips, plan_again);
 
 	return buf ? buf + (strips > 1 ? member * bytes : 0) : NULL;
 }
@@ -60,18 +60,17 @@ static uint64_t place_of(
 
 /* ---- the third step: write ---- */
 
-static void next_slice(struct bio *bio)
+/* A slice is written. True: the next is on its way; false: it was the last. */
+static bool next_slice(struct bio *bio, const struct raid5_piece *piece)
 {
 	struct raid5_ctx *ctx = bio_ctx(bio, struct raid5_ctx);
-	struct raid5_piece piece = raid5_piece_of(bio);
 
-	ctx->row = (uint32_t)slice_of(bio, &piece).hi;
-	if (ctx->row == raid5_hull(&piece).hi) {
-		write_end(bio, 0);
-		return;
-	}
+	ctx->row = (uint32_t)slice_of(bio, piece).hi;
+	if (ctx->row == raid5_hull(piece).hi)
+		return false;
 	ctx->blind = ctx->failed = RAID5_NOBODY;
-	plan_slice(bio);
+	plan_slice(bio, piece);
+	return true;
 }
 
 /* Nobody is failing. What has failed here must be out, and the array on. */
@@ -84,27 +83,36 @@ void raid5_write_settle(struct bio *bio)
 	bool lives = raid5_count(readable) + 1 >= io->num_slots;
 	bool out = ctx->failed == RAID5_NOBODY ||
 	           (!(members >> ctx->failed & 1) && !(ctx->flags & RAID5_SEVERAL_FAILED));
+	int status = lives && out ? 0 : bio->status ? bio->status : -EIO;
+	struct raid5_piece piece;
 
-	if (lives && out) {
-		if (bio->op == BIO_FLUSH)
-			bio_complete(bio, 0);
-		else
-			next_slice(bio);
-		return;
-	}
 	if (bio->op == BIO_FLUSH) {
-		bio_complete(bio, bio->status ? bio->status : -EIO);
+		bio_complete(bio, status);
 		return;
 	}
-	__atomic_store_n(&io->torn, 1, __ATOMIC_SEQ_CST);
-	write_end(bio, bio->status ? bio->status : -EIO);
+	piece = raid5_piece_of(bio);
+	if (status == 0 && next_slice(bio, &piece))
+		return;
+	if (status != 0)
+		__atomic_store_n(&io->torn, 1, __ATOMIC_SEQ_CST);
+	write_end(bio, &piece, status);
+}
+
+static void slice_ok(struct bio *bio)
+{
+	struct raid5_piece piece = raid5_piece_of(bio);
+
+	if (next_slice(bio, &piece))
+		return;
+	raid5_unlock(bio, &piece);
+	bio_complete_up(bio, 0);
 }
 
 static void slice_written(struct bio *bio)
 {
 	if (likely(bio->status == 0 && raid5_load(&raid_io_of(bio_bdev(bio))->unsettled) == 0) ||
 	        PLANT(RAID5_ACK_UNRECORDED))
-		next_slice(bio);
+		slice_ok(bio);
 	else if (raid5_load(&raid_io_of(bio_bdev(bio))->unsettled) != 0)
 		raid_park(bio);
 	else
@@ -167,20 +175,29 @@ static void submit_parity(
 	        raid5_rows_len(plan->rows));
 }
 
-static void write_slice(struct bio *bio)
+static void write_again(struct bio *bio);
+
+static void write_slice(
+        struct bio *bio, const struct raid5_piece *piece, const struct raid5_plan *plan)
+{
+	uint64_t writable = raid5_load(&raid_io_of(bio_bdev(bio))->writable);
+
+	if (!bio_split_begin(bio, piece->members, write_again))
+		return;
+	bio_ctx(bio, struct raid5_ctx)->failed = RAID5_NOBODY;
+	submit_data(bio, piece, plan, writable);
+	if (plan->mode != RAID5_BLIND && (writable >> piece->parity & 1) &&
+	        !(PLANT(RAID5_PARITY_SKIPPED) && plan->blind != RAID5_NOBODY))
+		submit_parity(bio, piece, plan);
+	bio_split_end(bio, slice_written);
+}
+
+static void write_again(struct bio *bio)
 {
 	struct raid5_piece piece = raid5_piece_of(bio);
 	struct raid5_plan plan = plan_of(bio, &piece);
-	uint64_t writable = raid5_load(&raid_io_of(bio_bdev(bio))->writable);
 
-	if (!bio_split_begin(bio, piece.members, write_slice))
-		return;
-	bio_ctx(bio, struct raid5_ctx)->failed = RAID5_NOBODY;
-	submit_data(bio, &piece, &plan, writable);
-	if (plan.mode != RAID5_BLIND && (writable >> piece.parity & 1) &&
-	        !(PLANT(RAID5_PARITY_SKIPPED) && plan.blind != RAID5_NOBODY))
-		submit_parity(bio, &piece, &plan);
-	bio_split_end(bio, slice_written);
+	write_slice(bio, &piece, &plan);
 }
 
 /* ---- the second step: compute parity ---- */
@@ -243,14 +260,11 @@ static void compute_parity(
 	xor_views(region(bio, piece, plan, piece->parity), 0, bytes, views, n);
 }
 
-static void compute(struct bio *bio)
+static void compute(struct bio *bio, const struct raid5_piece *piece, const struct raid5_plan *plan)
 {
-	struct raid5_piece piece = raid5_piece_of(bio);
-	struct raid5_plan plan = plan_of(bio, &piece);
-
-	if (plan.mode != RAID5_BLIND && (is_data(bio) || plan.mode != RAID5_FULL))
-		compute_parity(bio, &piece, &plan);
-	write_slice(bio);
+	if (plan->mode != RAID5_BLIND && (is_data(bio) || plan->mode != RAID5_FULL))
+		compute_parity(bio, piece, plan);
+	write_slice(bio, piece, plan);
 }
 
 /* ---- the first step: read ---- */
@@ -260,22 +274,23 @@ static void slice_read(struct bio *bio)
 	struct raid5_ctx *ctx = bio_ctx(bio, struct raid5_ctx);
 	struct raid_io *io = raid_io_of(bio_bdev(bio));
 	struct raid5_piece piece = raid5_piece_of(bio);
-	struct raid5_rows rows = slice_of(bio, &piece);
+	struct raid5_plan plan = plan_of(bio, &piece);
+	struct raid5_rows rows = plan.rows;
 
 	if (likely(bio->status == 0)) {
-		compute(bio);
+		compute(bio, &piece, &plan);
 		return;
 	}
 	/* Once more without the one that can't be read; nothing has been written yet. */
 	if (ctx->blind != RAID5_NOBODY || (ctx->flags & RAID5_SEVERAL_FAILED)) {
-		write_end(bio, -EIO);
+		write_end(bio, &piece, -EIO);
 		return;
 	}
 	if (bio->status != -ENODEV)
 		raid_cure_later(io->raid, ctx->failed,
 		        (piece.stripe << piece.strip_shift) + rows.lo, raid5_rows_len(rows));
 	ctx->blind = ctx->failed;
-	plan_slice(bio);
+	plan_slice(bio, &piece);
 }
 
 static bool member_read(struct bio *child)
@@ -286,17 +301,18 @@ static bool member_read(struct bio *child)
 	return true;
 }
 
-static void read_slice(struct bio *bio)
+static void read_again(struct bio *bio);
+
+static void read_slice(
+        struct bio *bio, const struct raid5_piece *piece, const struct raid5_plan *plan)
 {
 	struct bdev *bdev = bio_bdev(bio);
-	struct raid5_piece piece = raid5_piece_of(bio);
-	struct raid5_plan plan = plan_of(bio, &piece);
 
-	if (!bio_split_begin(bio, piece.members, read_slice))
+	if (!bio_split_begin(bio, piece->members, read_again))
 		return;
 	bio_ctx(bio, struct raid5_ctx)->failed = RAID5_NOBODY;
-	for (unsigned m = 0; m < piece.members; m++) {
-		struct raid5_rows rows = raid5_plan_read(&piece, &plan, m);
+	for (unsigned m = 0; m < piece->members; m++) {
+		struct raid5_rows rows = raid5_plan_read(piece, plan, m);
 		struct bio *child;
 
 		if (raid5_rows_len(rows) == 0)
@@ -306,13 +322,21 @@ static void read_slice(struct bio *bio)
 		child->op = BIO_READ;
 		child->flags = 0;
 		*bio_child_iovs(child, 1) =
-		        (struct iovec){region(bio, &piece, &plan, m) +
-		                               ((rows.lo - plan.rows.lo) << bdev->block_shift),
+		        (struct iovec){region(bio, piece, plan, m) +
+		                               ((rows.lo - plan->rows.lo) << bdev->block_shift),
 		                raid5_rows_len(rows) << bdev->block_shift};
 		bio_child_submit(child, bdev->bases[m],
-		        place_of(raid_io_of(bdev), &piece, m, rows.lo), raid5_rows_len(rows));
+		        place_of(raid_io_of(bdev), piece, m, rows.lo), raid5_rows_len(rows));
 	}
 	bio_split_end(bio, slice_read);
+}
+
+static void read_again(struct bio *bio)
+{
+	struct raid5_piece piece = raid5_piece_of(bio);
+	struct raid5_plan plan = plan_of(bio, &piece);
+
+	read_slice(bio, &piece, &plan);
 }
 
 /* ---- the plan ---- */
@@ -346,35 +370,40 @@ static bool look_at_members(struct bio *bio, const struct raid5_piece *piece)
 	return raid5_rows_len(raid5_touched(piece, raid5_index_of(piece, slot))) == 0;
 }
 
-static void plan_slice(struct bio *bio)
+static void plan_slice(struct bio *bio, const struct raid5_piece *piece)
 {
-	struct raid5_piece piece = raid5_piece_of(bio);
 	struct raid5_plan plan;
 
-	if (!look_at_members(bio, &piece)) {
-		write_end(bio, -EIO);
+	if (!look_at_members(bio, piece)) {
+		write_end(bio, piece, -EIO);
 		return;
 	}
-	plan = plan_of(bio, &piece);
+	plan = plan_of(bio, piece);
 	if (plan.mode == RAID5_IMPOSSIBLE)
-		write_end(bio, -EIO);
+		write_end(bio, piece, -EIO);
 	else if (plan.mode == RAID5_BLIND || (plan.mode == RAID5_FULL && !is_data(bio)))
-		write_slice(bio);
-	else if (!region(bio, &piece, &plan, 0))
+		write_slice(bio, piece, &plan);
+	else if (!region(bio, piece, &plan, 0))
 		return;
 	else if (plan.mode == RAID5_FULL)
-		compute(bio);
+		compute(bio, piece, &plan);
 	else
-		read_slice(bio);
+		read_slice(bio, piece, &plan);
 }
 
-void raid5_write_locked(struct bio *bio)
+static void plan_again(struct bio *bio)
 {
-	struct raid5_ctx *ctx = bio_ctx(bio, struct raid5_ctx);
 	struct raid5_piece piece = raid5_piece_of(bio);
 
-	*ctx = (struct raid5_ctx){.row = (uint32_t)raid5_hull(&piece).lo,
+	plan_slice(bio, &piece);
+}
+
+void raid5_write_locked(struct bio *bio, const struct raid5_piece *piece)
+{
+	struct raid5_ctx *ctx = bio_ctx(bio, struct raid5_ctx);
+
+	*ctx = (struct raid5_ctx){.row = (uint32_t)raid5_hull(piece).lo,
 	        .blind = RAID5_NOBODY,
 	        .failed = RAID5_NOBODY};
-	plan_slice(bio);
+	plan_slice(bio, piece);
 }
