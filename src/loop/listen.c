@@ -11,6 +11,9 @@
 #include "loop/sock.h"
 
 #define BACKLOG 128
+/* Of a unix socket, which the kernel does not adapt: some large replies fit, so that a client that
+ * is about to read them makes nobody wait. At most what net.core.wmem_max allows. */
+#define SEND_BUFFER_BYTES (1 << 20)
 #define ACCEPT_RETRY_NS (100 * NSEC_PER_MSEC) /* when there are no descriptors or no memory */
 
 struct loop_listener {
@@ -143,6 +146,8 @@ static void accepted(struct uring_loop *l, struct loop_listener *listener, int f
 		return;
 	}
 	listener->told = false;
+	if (listener->addr.kind == LOOP_ADDR_UNIX)
+		(void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &(int){SEND_BUFFER_BYTES}, sizeof(int));
 	sock = sock_new(fd, listener->addr.kind);
 	if (sock)
 		listener->accept_fn(listener, sock, listener->arg);
