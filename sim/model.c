@@ -117,23 +117,41 @@ static void prune(const struct model *m, struct model_sector *s)
 	s->count = kept;
 }
 
+/*
+ * Too many to remember: the two oldest that have ended become one of which nothing is known. When
+ * nearly all are in flight, two of those do, and stay so: nobody's end is theirs.
+ */
+static void merge_two(struct model_sector *s)
+{
+	struct model_entry *a = NULL, *b = NULL;
+
+	for (uint32_t i = 0; i < s->count && !b; i++) {
+		if (s->entries[i].end == SEQ_NEVER)
+			continue;
+		b = a ? &s->entries[i] : NULL;
+		a = a ? a : &s->entries[i];
+	}
+	if (!b) {
+		a = &s->entries[0];
+		b = &s->entries[1];
+		a->start = 0;
+	}
+	a->value = VALUE_ANY;
+	a->end = a->end > b->end ? a->end : b->end;
+	a->flags &= b->flags;
+	run->overflows++;
+	memmove(b, b + 1, (size_t)(s->entries + s->count - (b + 1)) * sizeof(*b));
+	s->count--;
+}
+
 static struct model_entry *push(const struct model *m, struct model_sector *s)
 {
 	if (s->count == 0)
 		s->entries[s->count++] = (struct model_entry){.flags = ENTRY_OK | ENTRY_DURABLE};
 	if (s->count >= 3)
 		prune(m, s);
-	if (s->count == MODEL_ENTRIES) {
-		/* Too many to remember: the two oldest become one of which nothing is known. */
-		struct model_entry *a = &s->entries[0], *b = &s->entries[1];
-
-		a->value = VALUE_ANY;
-		a->end = a->end > b->end ? a->end : b->end;
-		a->flags &= b->flags;
-		run->overflows++;
-		memmove(b, b + 1, (s->count - 2) * sizeof(*b));
-		s->count--;
-	}
+	if (s->count == MODEL_ENTRIES)
+		merge_two(s);
 	return &s->entries[s->count++];
 }
 

@@ -162,6 +162,28 @@ static void what_was_seen_of_an_unfinished_write_may_go_back(void **state)
 	assert_true(may_read(m, 1) && may_read(m, 2));
 }
 
+/* More at a time than are remembered: one that is still in flight is not taken for over. */
+static void what_is_in_flight_among_many_may_still_come(void **state)
+{
+	struct model *m;
+	uint32_t slow[2];
+
+	(void)state;
+	for (unsigned first_ends = 0; first_ends < 2; first_ends++) {
+		m = fresh(false);
+		slow[0] = model_write_start(m, 0, 1, 100);
+		slow[1] = model_write_start(m, 0, 1, 101);
+		for (uint32_t i = 0; i < 20; i++)
+			write_value(m, i + 1, WRITE_MAYBE);
+		model_write_end(m, 0, 1, slow[first_ends], WRITE_DONE);
+		write_value(m, 50, WRITE_DONE);
+		model_write_end(m, 0, 1, slow[!first_ends], WRITE_DONE);
+		assert_true(may_read(m, 50));
+		assert_true(may_read(m, 101 - first_ends));
+		assert_false(may_read(m, 0));
+	}
+}
+
 static void data_of_another_place_is_never_legal(void **state)
 {
 	struct model *m = fresh(true);
@@ -187,6 +209,7 @@ int main(void)
 	        cmocka_unit_test(a_kill_loses_only_what_was_in_flight),
 	        cmocka_unit_test(what_was_seen_after_a_power_cut_stays),
 	        cmocka_unit_test(what_was_seen_of_an_unfinished_write_may_go_back),
+	        cmocka_unit_test(what_is_in_flight_among_many_may_still_come),
 	        cmocka_unit_test(data_of_another_place_is_never_legal),
 	};
 
