@@ -50,9 +50,9 @@ struct gpt_job {
 	/* gpt_job.c's */
 	struct bdev_handle *handle;
 	gpt_job_fn done;
-	struct gpt_copy *copy; /* that is being read */
-	uint64_t candidates[2];
-	unsigned num_candidates, next_candidate, next_write;
+	struct gpt_copy *copy;                  /* that is being read */
+	uint64_t places[GPT_BACKUP_PLACES_MAX]; /* where the backup may be */
+	unsigned num_places, next_place, next_write;
 	uint64_t lba;
 	void *block;
 };

@@ -161,29 +161,17 @@ static void read_copy(struct gpt_job *job, struct gpt_copy *copy, uint64_t lba)
 	bdev_read_meta(job->bdev, lba, 1, job->block, (struct bdev_done){header_read, job});
 }
 
-/* Where the backup may be. A primary that is whole says it; else it is at the end of the disk, or
- * was there when the disk had another size. */
-static void find_candidates(struct gpt_job *job)
-{
-	const struct gpt_found *found = &job->found;
-	uint64_t end = found->disk_blocks - 1, other = found->primary.header.other_lba;
-
-	if (!found->primary.ok)
-		job->candidates[job->num_candidates++] = end;
-	if (other > GPT_HEADER_LBA && other <= end && (found->primary.ok || other != end))
-		job->candidates[job->num_candidates++] = other;
-	if (job->num_candidates == 0)
-		err_set(&job->found.backup.err, -ENOENT, "it is not on the disk");
-}
-
 static void copy_read(struct gpt_job *job)
 {
 	struct gpt_found *found = &job->found;
 
-	if (job->copy == &found->primary)
-		find_candidates(job);
-	if (!found->backup.ok && job->next_candidate < job->num_candidates) {
-		read_copy(job, &found->backup, job->candidates[job->next_candidate++]);
+	if (job->copy == &found->primary) {
+		job->num_places = gpt_backup_places(found, job->places);
+		if (job->num_places == 0)
+			err_set(&found->backup.err, -ENOENT, "it is not on the disk");
+	}
+	if (!found->backup.ok && job->next_place < job->num_places) {
+		read_copy(job, &found->backup, job->places[job->next_place++]);
 		return;
 	}
 	found->used = found->primary.ok  ? &found->primary

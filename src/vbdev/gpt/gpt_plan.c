@@ -73,6 +73,18 @@ void gpt_what_is_wrong(const struct gpt_found *found, char *text, size_t size)
 /* ---- writes -----------------------------------------------------------------------------------
  */
 
+unsigned gpt_backup_places(const struct gpt_found *found, uint64_t lbas[GPT_BACKUP_PLACES_MAX])
+{
+	uint64_t end = found->disk_blocks - 1, other = found->primary.header.other_lba;
+	unsigned n = 0;
+
+	if (other > GPT_HEADER_LBA && other <= end)
+		lbas[n++] = other;
+	if (!found->primary.ok && (n == 0 || other != end))
+		lbas[n++] = end;
+	return n;
+}
+
 static void add(struct gpt_plan *plan, uint64_t lba, uint64_t num_blocks, void *buf)
 {
 	BELLOWS_ASSERT(plan->count < GPT_WRITES_MAX);

@@ -33,6 +33,14 @@ void gpt_found_free(struct gpt_found *found);
 /* What is to be done about the table: a sentence, or "" when all is well. */
 void gpt_what_is_wrong(const struct gpt_found *found, char *text, size_t size);
 
+/*
+ * Where the backup may be, in order; the number of places. A primary header that can be believed
+ * says it, also when its entries can't: what a cut off change has put at the end of the disk would
+ * be found only until the disk grows. Else it is at the end.
+ */
+#define GPT_BACKUP_PLACES_MAX 2
+unsigned gpt_backup_places(const struct gpt_found *found, uint64_t lbas[GPT_BACKUP_PLACES_MAX]);
+
 #define GPT_WRITES_MAX 4
 
 struct gpt_write {

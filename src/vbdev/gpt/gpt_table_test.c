@@ -54,7 +54,8 @@ static void copy_from(const struct image *image, struct gpt_copy *copy, uint64_t
 
 static void look(const struct image *image, struct gpt_found *found)
 {
-	uint64_t other;
+	uint64_t places[GPT_BACKUP_PLACES_MAX];
+	unsigned num_places;
 
 	*found = (struct gpt_found){.disk_blocks = image->blocks, .block_bytes = image->bs};
 	found->start = xcalloc(1, image->bs);
@@ -62,9 +63,9 @@ static void look(const struct image *image, struct gpt_found *found)
 	if (gpt_read_mbr(found->start, image->bs, &found->mbr, NULL))
 		return;
 	copy_from(image, &found->primary, 1);
-	other = found->primary.ok ? found->primary.header.other_lba : image->blocks - 1;
-	if (other < image->blocks)
-		copy_from(image, &found->backup, other);
+	num_places = gpt_backup_places(found, places);
+	for (unsigned i = 0; i < num_places && !found->backup.ok; i++)
+		copy_from(image, &found->backup, places[i]);
 	found->used = found->primary.ok  ? &found->primary
 	              : found->backup.ok ? &found->backup
 	                                 : NULL;
@@ -443,6 +444,48 @@ static void test_grow_cut_off(void **state)
 	}
 }
 
+/* Where its last partition ends; 0: there is no table. */
+static uint64_t last_lba_on(const struct image *image)
+{
+	struct gpt_found found;
+	uint64_t last;
+
+	look(image, &found);
+	last = found.used ? gpt_last_entry(&found.used->table)->last_lba : 0;
+	gpt_found_free(&found);
+	return last;
+}
+
+/* What is found after a grow was cut off stays when the disk grows before the next look: a copy of
+ * the table from before must not come back then, with a partition that somebody has filled. */
+static void test_grow_cut_off_and_the_disk_grows(void **state)
+{
+	unsigned cuts = GPT_WRITES_MAX, longer = 0;
+
+	(void)state;
+	for (unsigned cut = 0; cut < cuts; cut++) {
+		struct image image = disk_with(2, DISK, BS);
+		struct gpt_found found;
+		struct gpt_plan plan;
+		struct err err = ERR_NONE;
+		uint64_t last;
+
+		disk_grow(&image, 6000);
+		look(&image, &found);
+		assert_int_equal(gpt_plan_grow(&found, true, &plan, &err), 0);
+		cuts = plan.count;
+		apply(&image, &plan, cut);
+		last = last_lba_on(&image);
+		longer += last == plan.extended_last;
+		disk_grow(&image, 8000);
+		assert_int_equal(last_lba_on(&image), last);
+		gpt_plan_free(&plan);
+		gpt_found_free(&found);
+		free(image.bytes);
+	}
+	assert_int_equal(longer, 1); /* all but the MBR */
+}
+
 static void test_grow_of_a_shorter_disk(void **state)
 {
 	struct image image = disk_with(1, DISK, BS);
@@ -502,6 +545,7 @@ int main(void)
 	        cmocka_unit_test(test_names),
 	        cmocka_unit_test(test_mbr),
 	        cmocka_unit_test(test_grow_cut_off),
+	        cmocka_unit_test(test_grow_cut_off_and_the_disk_grows),
 	        cmocka_unit_test(test_grow_of_a_shorter_disk),
 	        cmocka_unit_test(test_no_room),
 	};
