@@ -399,8 +399,15 @@ void stack_check_kept_sizes(void)
 			        "%s has %lu blocks after a restart; the last size that was "
 			        "answered is %lu",
 			        b->name, now, node->own_blocks);
-		node->own_blocks = now;
-		node->next_blocks = 0;
+		/* What a daemon that was killed had begun is there, and a power cut may yet take
+		 * it. */
+		if (now == node->next_blocks && now != node->own_blocks) {
+			node->next_blocks = node->own_blocks;
+			node->own_blocks = node->own_blocks ? now : 0;
+		} else if (now != node->own_blocks) {
+			node->own_blocks = now;
+			node->next_blocks = 0;
+		}
 	}
 }
 
