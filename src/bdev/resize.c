@@ -15,6 +15,47 @@
 
 static struct list transactions = LIST_INIT(transactions);
 
+/* ---- the queue --------------------------------------------------------------------------------
+ */
+
+static void run(struct job *job);
+
+static struct transaction *transaction_new(enum resize_kind kind, struct bdev *bdev)
+{
+	struct transaction *t = xcalloc(1, sizeof(*t));
+
+	BELLOWS_ASSERT(loop_is_control());
+	t->kind = kind;
+	t->bdev = bdev->state == BDEV_REMOVING ? NULL : bdev;
+	t->job.run = run;
+	str_copy(t->name, sizeof(t->name), bdev->name);
+	list_init(&t->tells);
+	list_init(&t->link);
+	return t;
+}
+
+void resize_queue(enum resize_kind kind, struct bdev *bdev, uint64_t own_blocks,
+        resize_done_fn done, void *arg)
+{
+	struct transaction *t = transaction_new(kind, bdev);
+
+	t->own_blocks = own_blocks;
+	t->done = done;
+	t->arg = arg;
+	list_push_back(&transactions, &t->link);
+	job_queue(&t->job);
+}
+
+/* Others that are queued already may change its own size before. */
+static void queue_again(enum resize_kind kind, struct bdev *bdev)
+{
+	struct transaction *t = transaction_new(kind, bdev);
+
+	t->own_kept = true;
+	list_push_back(&transactions, &t->link);
+	job_queue(&t->job);
+}
+
 /* ---- the end ---- */
 
 static void fill_layer(
@@ -83,8 +124,17 @@ static void retry_refused_growth(const struct transaction *t)
 		if (!bdev->graph->growth_refused)
 			continue;
 		bdev->graph->growth_refused = false;
-		resize_queue(RESIZE_STORAGE, bdev, bdev->own_blocks, NULL, NULL);
+		queue_again(RESIZE_STORAGE, bdev);
 	}
+}
+
+/* Nobody asks again for what came from outside, and those that are still there must follow. */
+static void repeat_disturbed(const struct transaction *t)
+{
+	bool outside = t->kind == RESIZE_STORAGE || t->kind == RESIZE_GEOMETRY;
+
+	if (t->disturbed && outside && t->bdev && t->bdev->state == BDEV_ONLINE)
+		queue_again(t->kind, t->bdev);
 }
 
 /* A hold at less than it has, which somebody refused: what it has is held. */
@@ -110,6 +160,7 @@ void transaction_end(struct transaction *t)
 	if (t->kind != RESIZE_DRY && t->err.code)
 		log_warning("bdev", "resize of '%s': %s", t->name, t->err.text);
 	retry_refused_growth(t);
+	repeat_disturbed(t);
 	if (t->done)
 		t->done(t->arg, &report);
 	for (unsigned i = 0; i < t->num_layers; i++)
@@ -217,7 +268,7 @@ static void begin(struct transaction *t)
 	} else if (t->kind == RESIZE_USER || t->kind == RESIZE_DRY) {
 		check_wish(t, &t->err);
 	} else {
-		if (t->kind != RESIZE_STORAGE)
+		if (t->kind != RESIZE_STORAGE || t->own_kept)
 			t->own_blocks = bdev->own_blocks;
 		t->fact =
 		        t->kind == RESIZE_FACT || (t->kind == RESIZE_STORAGE && storage_shrank(t));
@@ -237,7 +288,7 @@ static void run(struct job *job)
 	if (t->bdev && t->bdev->state == BDEV_CREATING && t->kind != RESIZE_USER &&
 	        t->kind != RESIZE_DRY) {
 		/* It derives its geometry anew before it appears. */
-		if (t->kind == RESIZE_STORAGE)
+		if (t->kind == RESIZE_STORAGE && !t->own_kept)
 			t->bdev->own_blocks = t->own_blocks;
 		transaction_end(t);
 		return;
@@ -258,25 +309,6 @@ static void run(struct job *job)
 		transaction_end(t);
 	else
 		transaction_commit(t);
-}
-
-void resize_queue(enum resize_kind kind, struct bdev *bdev, uint64_t own_blocks,
-        resize_done_fn done, void *arg)
-{
-	struct transaction *t = xcalloc(1, sizeof(*t));
-
-	BELLOWS_ASSERT(loop_is_control());
-	t->kind = kind;
-	t->bdev = bdev->state == BDEV_REMOVING ? NULL : bdev;
-	t->own_blocks = own_blocks;
-	t->done = done;
-	t->arg = arg;
-	t->job.run = run;
-	str_copy(t->name, sizeof(t->name), bdev->name);
-	list_init(&t->tells);
-	list_init(&t->link);
-	list_push_back(&transactions, &t->link);
-	job_queue(&t->job);
 }
 
 void resize_bdev_going(struct bdev *bdev)

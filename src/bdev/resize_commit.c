@@ -274,9 +274,11 @@ static bool resize_storage(struct transaction *t, bool growing)
 static void check_disturbed(struct transaction *t)
 {
 	for (unsigned i = 0; i < t->num_layers && !t->fact && t->err.code == 0; i++) {
-		if (!layer_lives(&t->layers[i]))
-			err_set(&t->err, -ENODEV, "'%s' was removed while '%s' was being resized",
-			        t->layers[i].bdev->name, t->name);
+		if (layer_lives(&t->layers[i]))
+			continue;
+		t->disturbed = true;
+		err_set(&t->err, -ENODEV, "'%s' was removed while '%s' was being resized",
+		        t->layers[i].bdev->name, t->name);
 	}
 }
 

@@ -252,6 +252,34 @@ static void test_removed_meanwhile(void **state)
 	}
 }
 
+/* What came from outside is repeated without those that have gone: nobody asks for it again. */
+static void test_storage_grows_and_a_layer_goes(void **state)
+{
+	(void)state;
+	for (unsigned victim = 1; victim < LAYERS; victim++) {
+		struct resized done = {0};
+
+		make_chain();
+		scripts[0].persist = PLAY_HANG;
+		bdev_storage_changed(layers[0], 200, test_resize_done, &done);
+		wait_until(scripts[0].hung.fn);
+		bdev_gone(layers[victim], "pulled");
+		test_rounds(3);
+		scripts[0].persist = PLAY_OK;
+		test_let_go(&scripts[0]);
+		wait_until(done.done);
+		assert_int_equal(done.report.err.code, -ENODEV);
+		wait_until(!bdev_find(names[victim]));
+		wait_until(bdev_num_blocks(layers[victim - 1]) == 200);
+		sizes_are(0, victim, 200);
+		assert_int_equal(test_remove(layers[0], NULL), 0);
+		wait_until(!bdev_find("l0"));
+		while (scripts[0].destroys == 0)
+			test_turn();
+		test_rounds(3);
+	}
+}
+
 static void test_removed_before_its_turn(void **state)
 {
 	struct resized first = {0}, second = {0};
@@ -363,6 +391,7 @@ int main(void)
 	        TEST(test_step_hangs),
 	        TEST(test_storage_hangs),
 	        TEST(test_removed_meanwhile),
+	        TEST(test_storage_grows_and_a_layer_goes),
 	        TEST(test_removed_before_its_turn),
 	        TEST(test_creation_meanwhile),
 	        TEST(test_base_grows_under_a_creation),

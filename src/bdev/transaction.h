@@ -52,6 +52,7 @@ struct transaction {
 	char name[BDEV_NAME_MAX];
 	char cause[BDEV_WHY_MAX]; /* for events: what led to it */
 	uint64_t own_blocks;
+	bool own_kept; /* own_blocks is what it has when its turn comes */
 	resize_done_fn done;
 	void *arg;
 	uint64_t start_ns;
@@ -63,6 +64,7 @@ struct transaction {
 	enum phase phase;
 	unsigned at;    /* layer, counted in the order of the phase */
 	bool committed; /* something was changed */
+	bool disturbed; /* stopped, as a layer was removed meanwhile */
 	bool storage_done;
 	/* telling */
 	struct list tells;
