@@ -12,7 +12,7 @@
 /* What stands on a disk that fails, or is made when all ends, need not come to be. */
 static bool may_fail(void)
 {
-	return sim_any_fault() || life_is_stopping();
+	return sim_any_fault() || life_is_stopping() || run->half_made;
 }
 
 /* ---- creating and deleting
@@ -157,6 +157,7 @@ static void built(void *arg, bool ok)
 	struct run_node *node = arg;
 
 	if (!ok && exists(node)) {
+		run->half_made |= stack_is_found(node) && !node->self_found;
 		node_made(node);
 		ok = true;
 	}

@@ -52,7 +52,8 @@ static void created(void *arg, bool ok)
 	if (!ok) {
 		struct model *base = model_find(c->name);
 
-		c->node->state = NODE_FREE;
+		/* What it keeps there may be whole, and found by the next life. */
+		c->node->state = m->found_if || (m->claims & SIM_FOUND) ? NODE_DELETING : NODE_FREE;
 		if (base && (m->claims & SIM_FOUND))
 			model_forget(base, 0, base->sectors);
 	} else if (m->claims & SIM_IDENTITY) {

@@ -175,6 +175,9 @@ struct run {
 	uint32_t overflows;
 	uint32_t last_node, last_value;
 	enum run_misplaced misplaced; /* this life is there to see it refused */
+	/* A life has found what a daemon that was killed had not made to the end: until its last
+	 * writes are flushed a power cut may take it away again. */
+	bool half_made;
 	char misplaced_node[64];
 	char remembered[128];           /* path of the disk whose earlier content sim->aside has */
 	uint64_t remembered_lives;      /* label_lives when it was set aside */

@@ -434,7 +434,12 @@ static void make_whole(struct array *a)
 			        "{'name': '%s', 'trust_parity': true}", a->name));
 		usleep(1000);
 	}
-	fprintf(stderr, "%s\n", last);
+	for (unsigned i = 0; i < a->num_disks; i++) {
+		note(&last, inproc_call("bdev_raid_add_base_bdev",
+		                    "{'raid_bdev': '%s', 'base_bdev': '%s'}", a->name,
+		                    a->disks[i].name));
+		fprintf(stderr, "%s\n", last);
+	}
 	bad("it does not become whole", find_array(a->name));
 }
 
