@@ -372,9 +372,26 @@ static bool is_idle(const struct look *look)
 	return look->online && !look->process && !look->resync && !look->check;
 }
 
+/* One that was out of the array may have been made shorter meanwhile than its place in it. */
+static uint64_t blocks_of_places(const struct array *a)
+{
+	json_t *array = find_array(a->name), *place;
+	uint64_t most = 0;
+	size_t i;
+
+	json_array_foreach (json_object_get(array, "base_bdevs_list"), i, place) {
+		json_int_t offset = json_integer_value(json_object_get(place, "data_offset"));
+		json_int_t size = json_integer_value(json_object_get(place, "data_size"));
+
+		most = max_u64(most, (uint64_t)(offset + size));
+	}
+	json_decref(array);
+	return most;
+}
+
 static void grow_to_the_most(const struct array *a)
 {
-	uint64_t most = 0;
+	uint64_t most = blocks_of_places(a);
 
 	for (unsigned i = 0; i < a->num_disks; i++)
 		most = max_u64(most, bdev_blocks_of(a->disks[i].base));
