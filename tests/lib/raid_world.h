@@ -159,6 +159,7 @@ static void begin(void)
 	struct answer answer = {0};
 	bool done = false;
 
+	sim->tracing = getenv("TRACE") != NULL;
 	log_set_print_level(getenv("VERBOSE") ? LOG_NOTICE : LOG_ERROR);
 	if (loops_start(&(struct loop_config){.data_loops = 2}, &err) != 0)
 		sim_fail("start", "%s", err.text);

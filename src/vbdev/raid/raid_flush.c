@@ -43,7 +43,7 @@ void raid_flush_members(struct raid *raid, struct bdev_done done)
 	f->done = done;
 	f->pending = 1;
 	for (unsigned i = 0; i < raid->num_slots; i++) {
-		if (raid->slots[i].use != SLOT_IN)
+		if (raid->slots[i].use != SLOT_IN || !raid->slots[i].bdev)
 			continue;
 		f->pending++;
 		bio_init(&f->bios[i], BIO_FLUSH, NULL, 0, 0, flushed, f);

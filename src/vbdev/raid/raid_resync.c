@@ -19,6 +19,7 @@ struct raid_resync {
 	uint64_t begun_ns;
 	uint64_t buf_bytes;
 	bool stopping, busy;
+	bool flushed; /* what was copied */
 };
 
 static void step(struct raid_resync *rs);
@@ -152,6 +153,27 @@ static void start_copy(struct raid_resync *rs, uint64_t used)
 	raid_copy_start(&rs->copy);
 }
 
+static void flushed(void *arg, const struct err *err)
+{
+	struct raid_resync *rs = arg;
+
+	(void)err; /* what can't be flushed is going to fail */
+	rs->busy = false;
+	rs->flushed = true;
+	step_at(rs, 0);
+}
+
+/* Members that are equal stay so in a power cut, also when the one that was the truth is gone. */
+static void finish(struct raid_resync *rs)
+{
+	if (rs->flushed || rs->raid->level->parity) {
+		ended(rs);
+		return;
+	}
+	rs->busy = true;
+	raid_flush_members(rs->raid, (struct bdev_done){flushed, rs});
+}
+
 static void step(struct raid_resync *rs)
 {
 	struct raid *raid = rs->raid;
@@ -176,7 +198,7 @@ static void step(struct raid_resync *rs)
 		rs->region++;
 	due_ns = raid_pace_next(raid);
 	if (rs->region == used)
-		ended(rs);
+		finish(rs);
 	else if (due_ns)
 		step_at(rs, due_ns);
 	else
