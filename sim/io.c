@@ -285,7 +285,8 @@ static bool changes(const struct slot *s)
 	return s->bio.op == BIO_WRITE || s->bio.op == BIO_WRITE_ZEROES || s->bio.op == BIO_UNMAP;
 }
 
-/* A write that is on its way to the daemon may land where the bdev has shrunk and grown again. */
+/* A write that is on its way to the daemon, or waits for its rate, may land where the bdev has
+ * shrunk and grown again. */
 void io_size(struct top *top, uint64_t blocks)
 {
 	struct model *m = top->model;
@@ -298,7 +299,7 @@ void io_size(struct top *top, uint64_t blocks)
 		if (!s->busy || s->top != top)
 			continue;
 		s->size_most = max_u64(s->size_most, blocks);
-		if (s->client && changes(s))
+		if (changes(s))
 			model_write_again(m, max_u64(from, sectors_of(s, s->offset)),
 			        sectors_of(s, s->offset) + written_sectors(s), s->start, s->value);
 	}
