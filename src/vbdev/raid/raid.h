@@ -457,7 +457,7 @@ bool raid_bitmap_next(const struct raid *raid, const uint64_t *missed, uint64_t 
         uint64_t end, uint64_t *count);
 /* Everything below is on the target, flushed. RAID_SLOTS_MAX: there is no target any more. Goes
  * with the next store. */
-void raid_bitmap_checkpoint(struct raid *raid, unsigned slot, uint64_t blocks);
+void raid_bitmap_checkpoint(struct raid *raid, unsigned slot, uint64_t blocks, uint64_t begun_seq);
 
 /* ---- raid_resync.c: making members equal after an unclean stop --------------------------------
  */

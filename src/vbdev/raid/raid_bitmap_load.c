@@ -453,7 +453,7 @@ void raid_bitmap_left(struct raid *raid, unsigned slot, bool may_return)
 		b->ext.returns[slot / 8] |= bit;
 }
 
-void raid_bitmap_checkpoint(struct raid *raid, unsigned slot, uint64_t blocks)
+void raid_bitmap_checkpoint(struct raid *raid, unsigned slot, uint64_t blocks, uint64_t begun_seq)
 {
 	struct raid_ext *ext = raid->bitmap ? &raid->bitmap->ext : NULL;
 
@@ -461,6 +461,7 @@ void raid_bitmap_checkpoint(struct raid *raid, unsigned slot, uint64_t blocks)
 		return;
 	ext->checkpoint_slot = slot == RAID_SLOTS_MAX ? RAID_NO_SLOT : slot;
 	ext->checkpoint_blocks = blocks;
+	ext->checkpoint_seq = begun_seq;
 	if (slot < raid->num_slots)
 		uuid_copy(ext->checkpoint_uuid, raid->slots[slot].uuid);
 }
@@ -482,7 +483,8 @@ uint64_t *raid_bitmap_missed(struct raid *raid, unsigned index)
 		return NULL;
 	if (!raid_bitmap_may_return(raid, index) ||
 	        (slot->seq < b->ext.since_seq && !PLANT(RAID_RETURN_UNCHECKED))) {
-		if (b->ext.checkpoint_slot != index ||
+		/* The target itself, and not as it was before. */
+		if (b->ext.checkpoint_slot != index || slot->seq <= b->ext.checkpoint_seq ||
 		        uuid_compare(b->ext.checkpoint_uuid, slot->uuid) != 0)
 			return NULL;
 		from = b->ext.checkpoint_blocks;

@@ -59,6 +59,7 @@ bool raid_ext_parse(const void *bytes, struct raid_ext *out)
 	out->checkpoint_blocks = cursor_le64(&c);
 	cursor_copy(&c, out->checkpoint_uuid, sizeof(out->checkpoint_uuid));
 	out->valid_blocks = cursor_le64(&c);
+	out->checkpoint_seq = cursor_le64(&c);
 	return cursor_ok(&c) &&
 	       (!out->bitmap || (out->num_regions > 0 && out->region_blocks_shift < 48 &&
 	                                out->num_regions <= RAID_PAGES_MAX * RAID_PAGE_REGIONS));
@@ -87,6 +88,7 @@ void raid_ext_encode(const struct raid_ext *ext, void *bytes)
 	writer_le64(&w, ext->checkpoint_blocks);
 	writer_copy(&w, ext->checkpoint_uuid, sizeof(ext->checkpoint_uuid));
 	writer_le64(&w, ext->valid_blocks);
+	writer_le64(&w, ext->checkpoint_seq);
 	BELLOWS_ASSERT(!w.bad);
 	w = writer_of((uint8_t *)bytes + EXT_CRC_OFFSET, 4);
 	writer_le32(&w, checksum(bytes, EXT_CRC_OFFSET));

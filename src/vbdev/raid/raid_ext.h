@@ -35,6 +35,7 @@ struct raid_ext {
 	/* Of a rebuild: up to here everything is on the target. RAID_NO_SLOT: none. */
 	unsigned checkpoint_slot;
 	uint64_t checkpoint_blocks;
+	uint64_t checkpoint_seq; /* the target has a superblock of a higher number */
 	uuid_t checkpoint_uuid;
 	/* Of levels with parity. It is written before the superblock that it goes with, and once
 	 * more behind it. */

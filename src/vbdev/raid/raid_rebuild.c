@@ -40,7 +40,8 @@ struct raid_rebuild {
 	uint64_t next_block, copied_blocks; /* of the member */
 	uint64_t lacking_blocks;
 	bool cancelled;
-	bool saving; /* a checkpoint */
+	bool saving;        /* a checkpoint */
+	uint64_t begun_seq; /* whatever the target was before has no higher one */
 	uint64_t saved_block, saved_ns;
 	struct bio save_flush;
 	uint64_t begun_ns;
@@ -209,7 +210,7 @@ static void save_flushed(struct bio *bio)
 		end_saving(rb);
 		return;
 	}
-	raid_bitmap_checkpoint(rb->raid, rb->slot, rb->saved_block);
+	raid_bitmap_checkpoint(rb->raid, rb->slot, rb->saved_block, rb->begun_seq);
 	raid_store_ext(rb->raid, (struct bdev_done){saved, rb});
 }
 
@@ -355,7 +356,8 @@ static void named(void *arg, const struct err *err)
 	end_saving(arg);
 }
 
-/* So that it is known after a restart. */
+/* So that it is known after a restart, and a superblock of it newer than whatever the disk had
+ * before: by that a checkpoint tells its target from what that disk was once. */
 static void name_target(struct raid_rebuild *rb)
 {
 	struct raid *raid = rb->raid;
@@ -364,7 +366,7 @@ static void name_target(struct raid_rebuild *rb)
 	bool known = uuid_compare(entry->uuid, slot->uuid) == 0 &&
 	             entry->data_offset_blocks == slot->data_offset_blocks;
 
-	if (known && (rb->missed || !raid_bitmap_may_return(raid, rb->slot))) {
+	if (known && rb->missed) {
 		step_at(rb, 0);
 		return;
 	}
@@ -413,6 +415,7 @@ static void begin_next(struct raid *raid)
 	raid->progress_told = (struct raid_told){.ns = rb->begun_ns};
 	raid_say_degraded(raid, false);
 	rb->saved_ns = rb->begun_ns;
+	rb->begun_seq = raid->sb.seq;
 	rb->missed = raid_bitmap_missed(raid, slot);
 	if (rb->missed)
 		count_lacking(rb);
