@@ -157,7 +157,7 @@ static void built(void *arg, bool ok)
 	struct run_node *node = arg;
 
 	if (!ok && exists(node)) {
-		run->half_made |= stack_is_found(node) && !node->self_found;
+		run->half_made |= stack_is_found(node) && !node->self_found && !sim->power_was_cut;
 		node_made(node);
 		ok = true;
 	}
@@ -241,6 +241,7 @@ static void build_examined(void *arg, const struct err *err)
 		if (node->state == NODE_UP && node->self_found && !exists(node) && !may_fail())
 			sim_fail("not recreated", "'%s' has not been found", node->name);
 	}
+	run->half_made &= !sim->power_was_cut; /* what is there now stays */
 	build.done();
 }
 
