@@ -105,6 +105,10 @@ static void step(struct rng *rng, uint64_t *sizes)
 			        "{'name': 'EE_m%u', 'io_type': 'read', 'error_type': 'failure', "
 			        "'num': 1}",
 			        i);
+		/* Nor may it be the last one when that comes. */
+		usleep(20000);
+		inproc_ok("bdev_error_inject_error",
+		        "{'name': 'EE_m%u', 'io_type': 'clear', 'error_type': 'failure'}", i);
 		break;
 	default:
 		try("bdev_raid_add_base_bdev", "base_bdev", i);
