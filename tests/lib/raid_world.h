@@ -19,9 +19,8 @@
 #include "base/log.h"
 #include "base/plant.h"
 #include "bdev/bdev.h"
-#include "rpc/rpc.h"
-#include "rpc/server.h"
-#include "sim/sim.h"
+#define PATIENCE_NS (2000 * NSEC_PER_SEC)
+#include "tests/lib/sim_call.h"
 #include "vbdev/raid/raid_ext.h"
 #include "vbdev/raid/raid_superblock.h"
 
@@ -32,7 +31,6 @@
 #define REQUESTS 6U
 #define REQUEST_BLOCKS 8U
 #define MAYBES 8U
-#define PATIENCE_NS (2000 * NSEC_PER_SEC)
 #define SEEDS 100U
 
 struct block {
@@ -62,37 +60,6 @@ static struct rng rng; /* of this life, or between lives */
 
 /* ---- the daemon -------------------------------------------------------------------------------
  */
-
-static bool is_set(void *arg)
-{
-	return *(bool *)arg;
-}
-
-static void wait_for(bool *flag, const char *what)
-{
-	if (!sim_run_until(is_set, flag, PATIENCE_NS))
-		sim_fail("stuck", "%s does not end", what);
-}
-
-static void let_pass(uint64_t ns)
-{
-	bool never = false;
-
-	sim_run_until(is_set, &never, ns);
-}
-
-struct answer {
-	bool done;
-	json_t *reply;
-};
-
-static void called(void *arg, const json_t *reply)
-{
-	struct answer *answer = arg;
-
-	answer->reply = json_deep_copy(reply);
-	answer->done = true;
-}
 
 /* params as for printf. False: it was refused. */
 static bool call(const char *method, const char *params, unsigned i)

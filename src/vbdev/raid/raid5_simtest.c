@@ -24,6 +24,7 @@
 #include "rpc/server.h"
 #include "sim/sim.h"
 #include "tests/lib/sanitized.h"
+#include "tests/lib/sim_call.h"
 
 #define BLOCK 512U
 #define DATA_BYTES KIB(192) /* of a disk: three regions of the bitmap */
@@ -47,7 +48,6 @@ static const struct region {
         {52 * STRIPE + 4, 6},
 };
 #define REGIONS ARRAY_SIZE(regions)
-#define PATIENCE_NS (100 * NSEC_PER_SEC)
 
 /* Survives the daemon. */
 static struct oracle {
@@ -59,49 +59,6 @@ static struct oracle {
 
 /* ---- the daemon -------------------------------------------------------------------------------
  */
-
-static bool is_set(void *arg)
-{
-	return *(bool *)arg;
-}
-
-static void wait_for(bool *flag, const char *what)
-{
-	if (!sim_run_until(is_set, flag, PATIENCE_NS))
-		sim_fail("stuck", "%s does not end", what);
-}
-
-struct answer {
-	bool done;
-	json_t *reply;
-};
-
-static void called(void *arg, const json_t *reply)
-{
-	struct answer *answer = arg;
-
-	answer->reply = json_deep_copy(reply);
-	answer->done = true;
-}
-
-static json_t *call(const char *method, const char *params)
-{
-	struct answer answer = {0};
-
-	rpc_call(method, params ? json_loads(params, 0, NULL) : NULL, called, &answer);
-	wait_for(&answer.done, method);
-	return answer.reply;
-}
-
-static void ok(const char *method, const char *params)
-{
-	json_t *reply = call(method, params);
-	autofree char *text = json_dumps(reply, 0);
-
-	if (!json_object_get(reply, "result"))
-		sim_fail("refused", "%s %s: %s", method, params, text);
-	json_decref(reply);
-}
 
 static void started(void *arg, const struct err *err)
 {
@@ -254,7 +211,7 @@ static void check_all(const char *when, bool seen)
 
 static bool is_complete(void)
 {
-	json_t *reply = call("bdev_raid_get_bdevs", "{\"category\": \"online\"}");
+	json_t *reply = call_json("bdev_raid_get_bdevs", "{\"category\": \"online\"}");
 	const json_t *raid = json_array_get(json_object_get(reply, "result"), 0);
 	bool complete =
 	        json_integer_value(json_object_get(raid, "num_base_bdevs_discovered")) == DISKS &&
@@ -264,33 +221,10 @@ static bool is_complete(void)
 	return complete;
 }
 
-struct pause {
-	struct loop_timer timer;
-	bool over;
-};
-
-static void pause_over(struct loop_timer *timer)
-{
-	container_of(timer, struct pause, timer)->over = true;
-}
-
-static void let_pass(uint64_t ns)
-{
-	struct pause pause = {.timer.fire = pause_over};
-
-	loop_timer_start(loop_self(), &pause.timer, loop_now_ns(loop_self()) + ns);
-	wait_for(&pause.over, "a pause");
-}
-
-static void wait_a_bit(void)
-{
-	let_pass(NSEC_PER_MSEC);
-}
-
 static void wait_until_complete(void)
 {
 	for (unsigned i = 0; i < 10000 && !is_complete(); i++)
-		wait_a_bit();
+		let_pass(NSEC_PER_MSEC);
 	if (!is_complete())
 		sim_fail("not complete", "the mirror does not become whole");
 }
@@ -345,7 +279,7 @@ static void grow(void)
 	for (unsigned i = 0;
 	        i < 1000 && bdev_find("R")->geometry.num_blocks <= DATA_BYTES * (DISKS - 1) / BLOCK;
 	        i++)
-		wait_a_bit();
+		let_pass(NSEC_PER_MSEC);
 	if (bdev_find("R")->geometry.num_blocks != (DATA_BYTES + GROWN_BYTES) * (DISKS - 1) / BLOCK)
 		sim_fail("not grown", "the array does not grow");
 	oracle->grown = true;
@@ -385,7 +319,7 @@ static void look_at_size(void)
  * for, unless nothing was being written. */
 static void expect_refused_or_right(void)
 {
-	json_t *reply = call("bdev_raid_start", "{\"name\": \"R\"}");
+	json_t *reply = call_json("bdev_raid_start", "{\"name\": \"R\"}");
 
 	if (bdev_find("R")) {
 		look_at_size();
@@ -397,7 +331,7 @@ static void expect_refused_or_right(void)
 static bool wait_for_array(void)
 {
 	for (unsigned i = 0; i < 100 && !bdev_find("R"); i++)
-		wait_a_bit();
+		let_pass(NSEC_PER_MSEC);
 	return bdev_find("R") != NULL;
 }
 
@@ -416,7 +350,7 @@ static void next_life(unsigned arg)
 		sim_exit(SIM_EXIT_DONE);
 	if (!bdev_find("R")) {
 		/* It lacked one already, which is stale. */
-		json_decref(call("bdev_raid_start", "{\"name\": \"R\"}"));
+		json_decref(call_json("bdev_raid_start", "{\"name\": \"R\"}"));
 		if (bdev_find("R"))
 			sim_fail("trusted", "the array came up without a member after a crash");
 		oracle->declared = true;

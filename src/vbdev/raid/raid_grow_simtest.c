@@ -22,6 +22,7 @@
 #include "rpc/server.h"
 #include "sim/sim.h"
 #include "tests/lib/sanitized.h"
+#include "tests/lib/sim_call.h"
 
 #define BLOCK 512U
 #define DATA_BYTES KIB(64)
@@ -29,7 +30,6 @@
 #define DISKS 3U
 #define REGIONS 4U /* one in each window of a rebuild */
 #define REGION_BLOCKS 4U
-#define PATIENCE_NS (100 * NSEC_PER_SEC)
 
 /* Survives the daemon. */
 static struct oracle {
@@ -39,56 +39,6 @@ static struct oracle {
 
 /* ---- the daemon -------------------------------------------------------------------------------
  */
-
-static bool is_set(void *arg)
-{
-	return *(bool *)arg;
-}
-
-static void wait_for(bool *flag, const char *what)
-{
-	if (!sim_run_until(is_set, flag, PATIENCE_NS))
-		sim_fail("stuck", "%s does not end", what);
-}
-
-static void wait_a_bit(void)
-{
-	bool never = false;
-
-	sim_run_until(is_set, &never, NSEC_PER_MSEC);
-}
-
-struct answer {
-	bool done;
-	json_t *reply;
-};
-
-static void called(void *arg, const json_t *reply)
-{
-	struct answer *answer = arg;
-
-	answer->reply = json_deep_copy(reply);
-	answer->done = true;
-}
-
-static json_t *call(const char *method, const char *params)
-{
-	struct answer answer = {0};
-
-	rpc_call(method, params ? json_loads(params, 0, NULL) : NULL, called, &answer);
-	wait_for(&answer.done, method);
-	return answer.reply;
-}
-
-static void ok(const char *method, const char *params)
-{
-	json_t *reply = call(method, params);
-	autofree char *text = json_dumps(reply, 0);
-
-	if (!json_object_get(reply, "result"))
-		sim_fail("refused", "%s %s: %s", method, params ? params : "", text);
-	json_decref(reply);
-}
 
 static void started(void *arg, const struct err *err)
 {
@@ -126,7 +76,7 @@ static void plug(unsigned i)
 
 static int64_t number_of(const char *key)
 {
-	json_t *reply = call("bdev_raid_get_bdevs", "{\"category\": \"all\"}");
+	json_t *reply = call_json("bdev_raid_get_bdevs", "{\"category\": \"all\"}");
 	const json_t *raid = json_array_get(json_object_get(reply, "result"), 0);
 	int64_t n = raid ? json_integer_value(json_object_get(raid, key)) : -1;
 
@@ -137,7 +87,7 @@ static int64_t number_of(const char *key)
 /* All places have a member that has all data. */
 static bool is_complete(void)
 {
-	json_t *reply = call("bdev_raid_get_bdevs", "{\"category\": \"online\"}");
+	json_t *reply = call_json("bdev_raid_get_bdevs", "{\"category\": \"online\"}");
 	const json_t *raid = json_array_get(json_object_get(reply, "result"), 0);
 	bool complete = raid && !json_object_get(raid, "process") &&
 	                json_integer_value(json_object_get(raid, "num_base_bdevs_discovered")) ==
@@ -150,7 +100,7 @@ static bool is_complete(void)
 static void wait_until_complete(void)
 {
 	for (unsigned i = 0; i < 10000 && !is_complete(); i++)
-		wait_a_bit();
+		let_pass(NSEC_PER_MSEC);
 	if (!is_complete())
 		sim_fail("not complete", "the mirror does not become whole");
 }
@@ -158,7 +108,7 @@ static void wait_until_complete(void)
 static bool appears(void)
 {
 	for (unsigned i = 0; i < 100 && !bdev_find("R"); i++)
-		wait_a_bit();
+		let_pass(NSEC_PER_MSEC);
 	return bdev_find("R");
 }
 
@@ -308,9 +258,9 @@ static void give_back(void)
 			autofree char *name = xasprintf("d%u", disk);
 
 			if (!bdev_is_claimed(bdev_find(name)))
-				json_decref(call("bdev_raid_add_base_bdev", params));
+				json_decref(call_json("bdev_raid_add_base_bdev", params));
 		}
-		wait_a_bit();
+		let_pass(NSEC_PER_MSEC);
 	}
 }
 
@@ -332,7 +282,7 @@ static void life_alone(unsigned disk)
 {
 	begin();
 	plug(disk);
-	json_decref(call("bdev_raid_start", "{\"name\": \"R\"}"));
+	json_decref(call_json("bdev_raid_start", "{\"name\": \"R\"}"));
 	if (!bdev_find("R")) {
 		if (disk == 0)
 			sim_fail("not started", "the first disk can't be started alone");
