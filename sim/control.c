@@ -119,7 +119,7 @@ bool ctl_refused(struct ctl *c, const struct err *err)
 {
 	if (!err || !err->code)
 		return false;
-	if (err->code != -ENODEV || !sim_any_fault())
+	if (err->code != -ENODEV || (!sim_any_fault() && !life_is_stopping()))
 		sim_fail(ctl_names[c->kind], "op %u: %s failed: %s", c->op, c->name, err->text);
 	let_go(c);
 	return true;

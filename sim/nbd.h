@@ -33,7 +33,7 @@ bool nbd_hang_up(struct rng *rng);
 void nbd_excuse(const char *export);
 bool nbd_may_end(const struct nbd_client *client);
 /* A size of the bdev has changed. */
-void nbd_resized(const char *export);
+void nbd_resized(const char *export, uint64_t new_blocks);
 
 /* A connection by which the request can go; NULL: none. */
 struct nbd_client *nbd_client_for(

@@ -85,11 +85,17 @@ void nbd_excuse(const char *export)
 			clients[i].excused = true;
 }
 
-void nbd_resized(const char *export)
+void nbd_resized(const char *export, uint64_t new_blocks)
 {
-	for (unsigned i = 0; i < NBD_CLIENTS_MAX; i++)
-		if (clients[i].state != CLIENT_FREE && strcmp(clients[i].export, export) == 0)
-			clients[i].resizes++;
+	for (unsigned i = 0; i < NBD_CLIENTS_MAX; i++) {
+		struct nbd_client *c = &clients[i];
+
+		if (c->state == CLIENT_FREE || strcmp(c->export, export) != 0)
+			continue;
+		if (c->sizes < NBD_CLIENT_SIZES_MAX)
+			c->size_blocks[c->sizes] = new_blocks;
+		c->sizes++;
+	}
 }
 
 /* ---- sending -----------------------------------------------------------------------------------

@@ -11,6 +11,7 @@
 #define NBD_CLIENT_OUT_BYTES (512 * 1024)
 #define NBD_CLIENT_IN_BYTES (IO_BYTES_MAX + 4096)
 #define NBD_CLIENT_NAME_BYTES 64
+#define NBD_CLIENT_SIZES_MAX 8
 
 enum client_state {
 	CLIENT_FREE,
@@ -32,9 +33,9 @@ struct nbd_client {
 	char export[NBD_CLIENT_NAME_BYTES];
 	bool old_way, structured, meta; /* what it asks for */
 	bool receiving, sending, kicked, deaf;
-	bool excused; /* the server may cut it off */
-	uint64_t blocks_at_start;
-	unsigned resizes; /* since it asked for the size */
+	bool excused;   /* the server may cut it off */
+	unsigned sizes; /* that the bdev is known to have had since the client asked */
+	uint64_t size_blocks[NBD_CLIENT_SIZES_MAX];
 	uint64_t size_bytes;
 	uint16_t flags;
 	uint64_t ending_ns;

@@ -62,7 +62,7 @@ static void on_resized(struct bdev_handle *handle, uint64_t old_blocks, uint64_t
 	top->known_blocks = new_blocks;
 	top->agreed_blocks = UINT64_MAX;
 	io_size(top, new_blocks);
-	nbd_resized(top->bdev->name);
+	nbd_resized(top->bdev->name, new_blocks);
 	if (top->tell)
 		sim_fail("told wrongly", "%s: told of a resize during another", top->model->name);
 	if (rng_one_in(&sim->sched, 2)) {

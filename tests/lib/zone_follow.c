@@ -46,6 +46,22 @@ static unsigned zones_done(struct op *op)
 	return (unsigned)ctx->next - op->zone;
 }
 
+/* Where in its zone a write has been given blocks. False: it was not, or can't be told any more. */
+static bool given_blocks(const struct op *op, uint64_t *at)
+{
+	const struct bio_frame *frame = op->bio.frames + life.layers;
+
+	if (!op->ended && op->bio.frame > frame)
+		*at = ((const struct zone_write_ctx *)(const void *)frame->ctx)->from;
+	else if (op->ended && op->kind == KIND_APPEND && op->bio.appended_at != UINT64_MAX)
+		*at = op->bio.appended_at - op->offset;
+	else if (op->ended && op->kind != KIND_APPEND && op->bio.status == 0)
+		*at = op->offset % kept->zone_blocks;
+	else
+		return false;
+	return true;
+}
+
 void zone_op_trace(const struct op *op, const char *what)
 {
 	static const char *const kinds[] = {
@@ -91,10 +107,47 @@ uint32_t zone_op_value(const struct op *op, uint64_t i)
 	return op->kind == KIND_ZEROES ? 0 : op->value + (uint32_t)i;
 }
 
+static void take_back(struct op *op)
+{
+	zone_model_take_back(&life.model, op->zone, op->blocks);
+	op->taken_back = true;
+	for (uint64_t b = 0; b < op->blocks; b++)
+		zone_blocks_zero(&kept->blocks, op->zone * kept->zone_blocks + op->at + b);
+}
+
+/*
+ * A write that fails gives its blocks back when they are the last ones. Where a reset has followed
+ * in the same step the two can't be told apart, and come to the same. Here: those of a zone that
+ * have given back what lies above its first `written` blocks.
+ */
+static void follow_failures_above(unsigned zone, uint64_t written)
+{
+	for (unsigned i = 0; life.disks_fail && i < OPS_MAX; i++) {
+		struct op *op = &life.ops[i];
+
+		if (!op->busy || !op->settled || op->expected != 0 || op->taken_back ||
+		        op->kind > KIND_APPEND || op->zone != zone ||
+		        op->at + op->blocks != life.model.zones[zone].written ||
+		        written >= op->at + op->blocks)
+			continue;
+		take_back(op);
+		i = UINT32_MAX; /* from the start */
+	}
+}
+
+static void follow_failures(void)
+{
+	for (unsigned zone = 0; zone < life.model.num_zones; zone++)
+		follow_failures_above(zone, word_written(word_of(zone)));
+}
+
 static void model_writes(struct op *op)
 {
-	uint64_t from = op->offset % kept->zone_blocks;
+	uint64_t from = op->offset % kept->zone_blocks, given;
 
+	/* Blocks that it has been given were given back before, perhaps in this very step. */
+	if (given_blocks(op, &given))
+		follow_failures_above(op->zone, given);
 	if (op->kind == KIND_APPEND && from != 0)
 		op->expected = -EINVAL;
 	else
@@ -164,28 +217,6 @@ static void settle(struct op *op)
 		break;
 	case KIND_FLUSH:
 		break;
-	}
-}
-
-/*
- * A write that fails gives its blocks back when they are the last ones. Where a reset has followed
- * in the same step the two can't be told apart, and come to the same.
- */
-static void follow_failures(void)
-{
-	for (unsigned i = 0; life.disks_fail && i < OPS_MAX; i++) {
-		struct op *op = &life.ops[i];
-
-		if (!op->busy || !op->settled || op->expected != 0 || op->taken_back ||
-		        op->kind > KIND_APPEND ||
-		        op->at + op->blocks != life.model.zones[op->zone].written ||
-		        word_written(word_of(op->zone)) >= op->at + op->blocks)
-			continue;
-		zone_model_take_back(&life.model, op->zone, op->blocks);
-		op->taken_back = true;
-		for (uint64_t b = 0; b < op->blocks; b++)
-			zone_blocks_zero(&kept->blocks, op->zone * kept->zone_blocks + op->at + b);
-		i = UINT32_MAX; /* from the start */
 	}
 }
 

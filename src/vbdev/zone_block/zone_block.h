@@ -172,6 +172,11 @@ void zone_wake_all(struct zone_bdev *zb);
 /* ---- zone_block_io.c --------------------------------------------------------------------------
  */
 
+/* In the frame of a write or append that has been given blocks: the first, in its zone. */
+struct zone_write_ctx {
+	uint64_t from;
+};
+
 /* In the frame of a management request that has begun: what is still to do. */
 struct zone_manage_ctx {
 	uint64_t next, end;

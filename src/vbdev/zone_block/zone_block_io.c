@@ -9,11 +9,6 @@
 
 #define ZONES_PER_TURN 1024
 
-/* Of a write or append. */
-struct write_ctx {
-	uint64_t from; /* in its zone */
-};
-
 static struct bdev *base_of(const struct bio *bio)
 {
 	return bio_bdev(bio)->bases[0];
@@ -160,7 +155,7 @@ static void write_ended(struct bio *bio)
 	struct zone_bdev *zb = bio_bdev(bio)->priv;
 
 	zone_write_ended(zb, bio_offset(bio) >> zb->zone_shift,
-	        bio_ctx(bio, struct write_ctx)->from, bio->num_blocks, bio->status != 0);
+	        bio_ctx(bio, struct zone_write_ctx)->from, bio->num_blocks, bio->status != 0);
 }
 
 static void write_done(struct bio *bio)
@@ -173,8 +168,8 @@ static void append_done(struct bio *bio)
 {
 	write_ended(bio);
 	bio_change_op(bio, BIO_ZONE_APPEND);
-	bio->appended_at =
-	        bio_offset(bio) + bio_ctx(bio, struct write_ctx)->from + PLANT(ZONE_APPEND_ONE_OFF);
+	bio->appended_at = bio_offset(bio) + bio_ctx(bio, struct zone_write_ctx)->from +
+	                   PLANT(ZONE_APPEND_ONE_OFF);
 	bio_complete(bio, bio->status);
 }
 
@@ -195,7 +190,7 @@ static bool try_write(struct bio *bio)
 		from = UINT64_MAX;
 	switch (zone_take_blocks(zb, id, &from, bio->num_blocks, &status)) {
 	case ZONE_WENT:
-		bio_ctx(bio, struct write_ctx)->from = from;
+		bio_ctx(bio, struct zone_write_ctx)->from = from;
 		if (append)
 			bio_change_op(bio, BIO_WRITE);
 		bio_forward(bio, base_of(bio), start + from, append ? append_done : write_done);

@@ -145,6 +145,8 @@ static void start_request(void)
 	        op);
 	if (op->kind <= KIND_APPEND && rng_one_in(&life.rng, 6))
 		op->bio.flags |= BIO_FUA;
+	if (op->kind == KIND_APPEND)
+		op->bio.appended_at = UINT64_MAX; /* stays when it is refused */
 	if (op->kind == KIND_MANAGE)
 		draw_management(op);
 	if (op->kind == KIND_REPORT)
