@@ -373,7 +373,7 @@ static struct sim_file *disk(unsigned i)
 	return sim_file_find(path);
 }
 
-/* No more than one disk is bad at a time. */
+/* All disks can read everything again. */
 static void heal(void)
 {
 	for (unsigned i = 0; i < oracle->disks; i++) {

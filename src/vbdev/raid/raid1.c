@@ -13,7 +13,10 @@
 
 struct raid1_ctx {
 	uint64_t split[2]; /* bio_split's */
-	uint64_t slots;    /* read: those that were tried; write: those that have not failed */
+	union {
+		uint64_t slots; /* read: that were tried; write: that have not failed */
+		uint64_t next;  /* of a read block by block: the first that is not under way yet */
+	};
 };
 
 static uint64_t load(const uint64_t *word)
@@ -49,6 +52,43 @@ static bool read_from(struct bio *bio, uint64_t candidates)
 	return true;
 }
 
+static void read_blocks(struct bio *bio);
+
+static void blocks_read(struct bio *bio)
+{
+	if (bio->status != 0 || bio_ctx(bio, struct raid1_ctx)->next == bio->num_blocks)
+		bio_complete(bio, bio->status);
+	else
+		read_blocks(bio);
+}
+
+static void read_blocks(struct bio *bio)
+{
+	struct raid1_ctx *ctx = bio_ctx(bio, struct raid1_ctx);
+	uint64_t end = min_u64(bio->num_blocks, ctx->next + BIO_SPLIT_MAX);
+
+	if (!bio_split_begin_own(bio, (unsigned)(end - ctx->next), read_blocks))
+		return;
+	for (uint64_t at = ctx->next; at < end; at++)
+		bio_split_add_own(bio, bio_offset(bio) + at, 1, at << bio_bdev(bio)->block_shift);
+	ctx->next = end;
+	bio_split_end(bio, blocks_read);
+}
+
+/* No member can read all of it. Each block by itself may still be read from one or the other. */
+static void read_failed(struct bio *bio, int status)
+{
+	struct raid1_ctx *ctx = bio_ctx(bio, struct raid1_ctx);
+
+	if (bio->num_blocks == 1 || __builtin_popcountll(ctx->slots) < 2 || status == -ENODEV ||
+	        status == -EOPNOTSUPP) {
+		bio_complete(bio, status);
+		return;
+	}
+	ctx->next = 0;
+	read_blocks(bio);
+}
+
 static void read_done(struct bio *bio)
 {
 	struct bdev *bdev = bio_bdev(bio);
@@ -68,7 +108,7 @@ static void read_done(struct bio *bio)
 	if (status != -ENODEV && status != -EOPNOTSUPP && (load(&io->readable) & ~ctx->slots))
 		raid_cure_later(io->raid, slot, bio_offset(bio), bio->num_blocks);
 	if (status == -EOPNOTSUPP || !read_from(bio, load(&io->readable) & ~ctx->slots))
-		bio_complete(bio, status);
+		read_failed(bio, status);
 }
 
 static void raid1_read(struct bio *bio)

@@ -171,6 +171,20 @@ static void test_no_success_before_the_record(void **state)
 	assert_int_equal(state_on_disk(0, 1), 2);
 }
 
+static void unreadable(unsigned member, unsigned block)
+{
+	inproc_ok("bdev_error_inject_error",
+	        "{'name': 'EE_m%u', 'io_type': 'read', 'error_type': 'failure', 'num': 1000, "
+	        "'offset_blocks': %u, 'num_blocks': 1}",
+	        member, block);
+}
+
+static void readable(unsigned member)
+{
+	inproc_ok("bdev_error_inject_error",
+	        "{'name': 'EE_m%u', 'io_type': 'clear', 'error_type': 'failure'}", member);
+}
+
 static void test_unreadable_blocks_are_mended(void **state)
 {
 	uint8_t data[16 * BLOCK], back[16 * BLOCK];
@@ -188,10 +202,22 @@ static void test_unreadable_blocks_are_mended(void **state)
 	assert_int_equal(writes_of(0), 2);
 	assert_int_equal(writes_of(1), 1);
 	assert_int_equal(operational(), 2);
-	/* Both can't be read: the client hears of it, and nobody is put out. */
-	inject(0, "'io_type': 'read', 'error_type': 'failure', 'num': 1");
-	inject(1, "'io_type': 'read', 'error_type': 'failure', 'num': 1");
+	/* Neither can read all of it, and each what the other can't. */
+	unreadable(0, 66);
+	unreadable(1, 79);
+	memset(back, 0, sizeof(back));
+	assert_int_equal(disk_read(disk, 64, 16, back), 0);
+	assert_memory_equal(data, back, sizeof(data));
+	for (unsigned i = 0; i < 5000 && (writes_of(0) < 3 || writes_of(1) < 2); i++)
+		usleep(1000);
+	assert_int_equal(writes_of(0), 3);
+	assert_int_equal(writes_of(1), 2);
+	/* Neither can read a certain block: the client hears of it, and nobody is put out. */
+	unreadable(1, 66);
 	assert_int_equal(disk_read(disk, 64, 16, back), -EIO);
+	assert_int_equal(disk_read(disk, 67, 13, back), 0);
+	readable(0);
+	readable(1);
 	assert_int_equal(disk_read(disk, 64, 16, back), 0);
 	assert_memory_equal(data, back, sizeof(data));
 	assert_int_equal(operational(), 2);

@@ -14,6 +14,7 @@
  */
 
 static void make_up_slice(struct bio *bio);
+static void read_row(struct bio *bio);
 
 static void read_end(struct bio *bio, int status)
 {
@@ -25,10 +26,41 @@ static void read_end(struct bio *bio, int status)
 
 static struct raid5_rows slice_of(const struct bio *bio, const struct raid5_piece *piece)
 {
+	const struct raid5_ctx *ctx = bio_ctx(bio, struct raid5_ctx);
 	struct raid5_rows hull = raid5_hull(piece);
 
-	hull.lo = bio_ctx(bio, struct raid5_ctx)->row;
+	hull.lo = ctx->row;
+	if (ctx->flags & RAID5_BY_ROW)
+		hull.hi = hull.lo + 1;
 	return raid5_slice(bio, hull, piece->members);
+}
+
+/* The rows up to this one are there. */
+static void read_on(struct bio *bio, uint64_t row)
+{
+	struct raid5_ctx *ctx = bio_ctx(bio, struct raid5_ctx);
+	struct raid5_piece piece = raid5_piece_of(bio);
+
+	ctx->row = (uint32_t)row;
+	if (row == raid5_hull(&piece).hi)
+		read_end(bio, 0);
+	else if (ctx->flags & RAID5_BY_ROW)
+		read_row(bio);
+	else
+		make_up_slice(bio);
+}
+
+/* Where two members can't read all of it, some rows may be read and the others made up. */
+static void others_failed(struct bio *bio)
+{
+	struct raid5_ctx *ctx = bio_ctx(bio, struct raid5_ctx);
+
+	if (bio->num_blocks == 1 || ctx->flags & (RAID5_BY_ROW | RAID5_IS_GONE)) {
+		read_end(bio, -EIO);
+		return;
+	}
+	ctx->flags |= RAID5_BY_ROW;
+	read_row(bio);
 }
 
 static void others_read(struct bio *bio)
@@ -43,7 +75,7 @@ static void others_read(struct bio *bio)
 	uint8_t *buf;
 
 	if (bio->status != 0) {
-		read_end(bio, -EIO);
+		others_failed(bio);
 		return;
 	}
 	buf = bio_bounce(bio, bytes, others_read); /* it is there */
@@ -51,15 +83,10 @@ static void others_read(struct bio *bio)
 		src[sources++] = buf + m * bytes;
 	xor_gen_bytes(buf, src, sources, bytes);
 	bio_copy_in(bio, (rows.lo - hull.lo) << shift, buf, bytes);
-	ctx->row = (uint32_t)rows.hi;
-	if (rows.hi < hull.hi) {
-		make_up_slice(bio);
-		return;
-	}
 	if (!(ctx->flags & RAID5_IS_GONE))
-		raid_cure_later(io->raid, ctx->blind, (piece.stripe << piece.strip_shift) + hull.lo,
-		        raid5_rows_len(hull));
-	read_end(bio, 0);
+		raid_cure_later(io->raid, ctx->blind, (piece.stripe << piece.strip_shift) + rows.lo,
+		        raid5_rows_len(rows));
+	read_on(bio, rows.hi);
 }
 
 static void read_others(struct bio *bio)
@@ -87,6 +114,35 @@ static void read_others(struct bio *bio)
 		        raid5_rows_len(rows));
 	}
 	bio_split_end(bio, others_read);
+}
+
+static void row_read(struct bio *bio)
+{
+	if (bio->status != 0)
+		make_up_slice(bio);
+	else
+		read_on(bio, bio_ctx(bio, struct raid5_ctx)->row + 1);
+}
+
+/* From the member that could not read all of it. */
+static void read_row(struct bio *bio)
+{
+	const struct raid5_ctx *ctx = bio_ctx(bio, struct raid5_ctx);
+	struct bdev *bdev = bio_bdev(bio);
+	const struct raid_io *io = raid_io_of(bdev);
+	struct raid5_piece piece = raid5_piece_of(bio);
+	uint64_t row = ctx->row, at = row - raid5_hull(&piece).lo;
+
+	if (!(raid5_load(&io->readable) >> ctx->blind & 1)) {
+		make_up_slice(bio);
+		return;
+	}
+	if (!bio_split_begin(bio, 1, read_row))
+		return;
+	bio_split_add(bio, bdev->bases[ctx->blind],
+	        io->offset_blocks[ctx->blind] + (piece.stripe << piece.strip_shift) + row, 1,
+	        at << bdev->block_shift, NULL);
+	bio_split_end(bio, row_read);
 }
 
 static void make_up_slice(struct bio *bio)

@@ -91,6 +91,20 @@ static void test_reads_and_writes_per_request(void **state)
 	assert_true(count_all("num_read_ops") - reads <= 2 * MEMBERS + 4);
 }
 
+static void unreadable(unsigned member, uint64_t block)
+{
+	inproc_ok("bdev_error_inject_error",
+	        "{'name': 'EE_m%u', 'io_type': 'read', 'error_type': 'failure', 'num': 1000, "
+	        "'offset_blocks': %llu, 'num_blocks': 1}",
+	        member, (unsigned long long)block);
+}
+
+static void readable(unsigned member)
+{
+	inproc_ok("bdev_error_inject_error",
+	        "{'name': 'EE_m%u', 'io_type': 'clear', 'error_type': 'failure'}", member);
+}
+
 static void test_unreadable_blocks_are_made_up_and_mended(void **state)
 {
 	struct rng rng = rng_of(3);
@@ -121,15 +135,30 @@ static void test_unreadable_blocks_are_made_up_and_mended(void **state)
 		for (unsigned i = 0; i < 40; i++) {
 			inject(member, "'io_type': 'read', 'error_type': 'failure', 'num': 1");
 			model_write(&rng, i % 2 ? 8 : STRIPE - 1);
-			inproc_ok("bdev_error_inject_error",
-			        "{'name': 'EE_m%u', 'io_type': 'clear', 'error_type': 'failure'}",
-			        member);
+			readable(member);
 		}
 	}
 	usleep(50000);
 	assert_int_equal(operational(), MEMBERS);
 	model_check();
 	expect_layout();
+	/* Two can't read all of it, and each row can be read or made up. */
+	unreadable(1, RESERVED + 6);
+	unreadable(0, RESERVED + 9);
+	writes = count_of(1, "num_write_ops");
+	memset(back, 0, 8 * BLOCK);
+	assert_int_equal(disk_read(disk, STRIP + 4, 8, back), 0);
+	assert_memory_equal(back, model + (STRIP + 4) * BLOCK, 8 * BLOCK);
+	for (unsigned i = 0; i < 5000 && count_of(1, "num_write_ops") == writes; i++)
+		usleep(1000);
+	assert_true(count_of(1, "num_write_ops") > writes);
+	/* Of one row two can't be read. */
+	unreadable(0, RESERVED + 6);
+	assert_int_equal(disk_read(disk, STRIP + 4, 8, back), -EIO);
+	assert_int_equal(disk_read(disk, STRIP + 7, 8, back), 0);
+	readable(0);
+	readable(1);
+	model_check();
 	/* Two can't: the client hears of it, nobody is put out, nothing is written. */
 	inproc_ok("bdev_raid_remove_base_bdev", "{'name': 'EE_m0'}");
 	inject(1, "'io_type': 'read', 'error_type': 'failure', 'num': 1");

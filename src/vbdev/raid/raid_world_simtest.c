@@ -48,13 +48,17 @@ static void fail_writes(unsigned i)
 	let_pass(NSEC_PER_SEC); /* so that the next one meets an array that knows */
 }
 
+/* Each member may have some, but no two the same. */
 static void spoil_sector(unsigned i)
 {
-	struct sim_file *f = disk(i);
+	uint64_t sector = MIB(1) / BLOCK + rng_below(&rng, BLOCKS);
 	struct state s = look();
+	bool elsewhere = false;
 
-	if (s.online && !s.busy && s.complete == oracle->disks)
-		f->sectors[2048 + rng_below(&rng, BLOCKS)] |= SECTOR_BAD;
+	for (unsigned k = 0; k < oracle->disks; k++)
+		elsewhere |= k != i && disk(k)->sectors[sector] & SECTOR_BAD;
+	if (s.online && !s.busy && s.complete == oracle->disks && !elsewhere)
+		disk(i)->sectors[sector] |= SECTOR_BAD;
 }
 
 static void act(void)
