@@ -91,15 +91,19 @@ static void check_report(const struct ctl *c, const struct resize_report *report
 			        report->layers[i].new_blocks);
 }
 
-/* A part that its disk has no room for is gone, and defends its data no longer; when the disk grows
- * again it is back. */
+/* A part that its disk has no room for is gone with all that stood on it, and defends its data no
+ * longer; when the disk grows again it is back. */
 static void forget_absent_parts(const char *base_name)
 {
+	char below[80];
+
+	snprintf(below, sizeof(below), "/%s/", base_name);
 	for (unsigned i = 0; i < MODELS_MAX; i++) {
 		struct model *m = &run->models[i];
 
 		if (m->used && !bdev_find(m->name) &&
-		        strncmp(m->name, base_name, strlen(base_name)) == 0)
+		        (strstr(m->below, below) ||
+		                strncmp(m->name, base_name, strlen(base_name)) == 0))
 			model_forget(m, 0, m->sectors);
 	}
 }
