@@ -42,7 +42,7 @@ enum raid5_flags {
 	RAID5_PARITY_GONE = 1 << 1,
 	RAID5_PARITY_VALID = 1 << 2,
 	RAID5_IS_GONE = 1 << 3, /* the blind one: it needs no cure */
-	RAID5_BY_ROW = 1 << 4,  /* a read, as another one can't read all of it either */
+	RAID5_BY_ROW = 1 << 4,  /* another one can't be read either, perhaps in other rows */
 };
 
 static inline struct raid5_piece raid5_piece_of(const struct bio *bio)

@@ -152,6 +152,10 @@ static void test_unreadable_blocks_are_made_up_and_mended(void **state)
 	for (unsigned i = 0; i < 5000 && count_of(1, "num_write_ops") == writes; i++)
 		usleep(1000);
 	assert_true(count_of(1, "num_write_ops") > writes);
+	/* A write that needs what they hold. */
+	fill_pattern(back, 8 * BLOCK, 77);
+	memcpy(model + (STRIP + 4) * BLOCK, back, 8 * BLOCK);
+	assert_int_equal(disk_write(disk, STRIP + 4, 8, back), 0);
 	/* Of one row two can't be read. */
 	unreadable(0, RESERVED + 6);
 	assert_int_equal(disk_read(disk, STRIP + 4, 8, back), -EIO);

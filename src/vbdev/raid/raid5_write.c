@@ -32,9 +32,12 @@ static uint8_t *region(struct bio *bio, const struct raid5_piece *piece,
 
 static struct raid5_rows slice_of(const struct bio *bio, const struct raid5_piece *piece)
 {
+	const struct raid5_ctx *ctx = bio_ctx(bio, struct raid5_ctx);
 	struct raid5_rows rows = raid5_hull(piece);
 
-	rows.lo = bio_ctx(bio, struct raid5_ctx)->row;
+	rows.lo = ctx->row;
+	if (unlikely(ctx->flags & RAID5_BY_ROW))
+		rows.hi = rows.lo + 1;
 	return raid5_slice(bio, rows, raid5_is_whole(piece) ? 1 : piece->members);
 }
 
@@ -269,28 +272,38 @@ static void compute(struct bio *bio, const struct raid5_piece *piece, const stru
 
 /* ---- the first step: read ---- */
 
-static void slice_read(struct bio *bio)
+/* Once more without the one that can't be read, then row by row, since members may have bad sectors
+ * in different places. Nothing of this slice has been written yet. */
+static void read_failed(struct bio *bio, const struct raid5_piece *piece, struct raid5_rows rows)
 {
 	struct raid5_ctx *ctx = bio_ctx(bio, struct raid5_ctx);
 	struct raid_io *io = raid_io_of(bio_bdev(bio));
+
+	if (ctx->blind == RAID5_NOBODY && !(ctx->flags & RAID5_SEVERAL_FAILED)) {
+		if (bio->status != -ENODEV)
+			raid_cure_later(io->raid, ctx->failed,
+			        (piece->stripe << piece->strip_shift) + rows.lo,
+			        raid5_rows_len(rows));
+		ctx->blind = ctx->failed;
+	} else if (raid5_rows_len(rows) > 1 && raid5_load(&io->readable) == io->all) {
+		ctx->flags |= RAID5_BY_ROW;
+		ctx->blind = RAID5_NOBODY;
+	} else {
+		write_end(bio, piece, -EIO);
+		return;
+	}
+	plan_slice(bio, piece);
+}
+
+static void slice_read(struct bio *bio)
+{
 	struct raid5_piece piece = raid5_piece_of(bio);
 	struct raid5_plan plan = plan_of(bio, &piece);
-	struct raid5_rows rows = plan.rows;
 
-	if (likely(bio->status == 0)) {
+	if (likely(bio->status == 0))
 		compute(bio, &piece, &plan);
-		return;
-	}
-	/* Once more without the one that can't be read; nothing has been written yet. */
-	if (ctx->blind != RAID5_NOBODY || (ctx->flags & RAID5_SEVERAL_FAILED)) {
-		write_end(bio, &piece, -EIO);
-		return;
-	}
-	if (bio->status != -ENODEV)
-		raid_cure_later(io->raid, ctx->failed,
-		        (piece.stripe << piece.strip_shift) + rows.lo, raid5_rows_len(rows));
-	ctx->blind = ctx->failed;
-	plan_slice(bio, &piece);
+	else
+		read_failed(bio, &piece, plan.rows);
 }
 
 static bool member_read(struct bio *child)
@@ -354,7 +367,7 @@ static bool look_at_members(struct bio *bio, const struct raid5_piece *piece)
 	bool valid = raid5_is_valid(io, piece->stripe);
 	unsigned slot = missing ? (unsigned)__builtin_ctzll(missing) : RAID5_NOBODY;
 
-	ctx->flags = 0;
+	ctx->flags &= RAID5_BY_ROW;
 	if (!(writable >> piece->parity & 1))
 		ctx->flags |= RAID5_PARITY_GONE;
 	if (valid)

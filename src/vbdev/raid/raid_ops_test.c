@@ -74,8 +74,10 @@ static bool fail_requests(struct array *a, struct rng *rng, const char *type, un
 	        "{'name': '%s', 'io_type': '%s', 'error_type': 'failure', 'num': %u}", m->name,
 	        type, 1 + (unsigned)rng_below(rng, max)));
 	usleep((useconds_t)rng_below(rng, 15000));
-	/* It may not have a second one to fall back to for long. */
+	/* It may not have a second one to fall back to for long; nor may the next member fail while
+	 * a request that has failed here is still on its way. */
 	member_heal(m);
+	(void)bdev_pause_briefly(a->name);
 	return ok;
 }
 

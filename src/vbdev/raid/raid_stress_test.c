@@ -16,6 +16,7 @@
 #include "tests/lib/expect.h"
 #include "tests/lib/inproc.h"
 #include "tests/lib/load.h"
+#include "tests/lib/raid_ops.h"
 #include "tests/lib/rng.h"
 
 #define BLOCK 512U
@@ -68,6 +69,15 @@ static int complete_members(bool *rebuilding)
 	return *rebuilding ? n - 1 : n;
 }
 
+/* A mirror has no second member to fall back to for long, nor may the next one fail while a request
+ * that has failed here is still on its way. */
+static void end_failures(unsigned i)
+{
+	inproc_ok("bdev_error_inject_error",
+	        "{'name': 'EE_m%u', 'io_type': 'clear', 'error_type': 'failure'}", i);
+	(void)bdev_pause_briefly("R");
+}
+
 static void step(struct rng *rng, uint64_t *sizes)
 {
 	unsigned i = (unsigned)rng_below(rng, MEMBERS);
@@ -87,10 +97,8 @@ static void step(struct rng *rng, uint64_t *sizes)
 			        "{'name': 'EE_m%u', 'io_type': 'write', 'error_type': 'failure', "
 			        "'num': %u}",
 			        i, 1 + (unsigned)rng_below(rng, 3));
-		/* It may not have a second one to fall back to for long. */
 		usleep(20000);
-		inproc_ok("bdev_error_inject_error",
-		        "{'name': 'EE_m%u', 'io_type': 'clear', 'error_type': 'failure'}", i);
+		end_failures(i);
 		break;
 	case 2:
 		if (sizes[i] < BLOCKS + 1024) {
@@ -105,10 +113,8 @@ static void step(struct rng *rng, uint64_t *sizes)
 			        "{'name': 'EE_m%u', 'io_type': 'read', 'error_type': 'failure', "
 			        "'num': 1}",
 			        i);
-		/* Nor may it be the last one when that comes. */
 		usleep(20000);
-		inproc_ok("bdev_error_inject_error",
-		        "{'name': 'EE_m%u', 'io_type': 'clear', 'error_type': 'failure'}", i);
+		end_failures(i);
 		break;
 	default:
 		try("bdev_raid_add_base_bdev", "base_bdev", i);
