@@ -382,6 +382,28 @@ static void heal(void)
 	}
 }
 
+/* Each member of an array that is whole may have bad sectors, but no two the same. */
+static void spoil_sector(unsigned i)
+{
+	uint64_t sector = MIB(1) / SIM_SECTOR_BYTES + rng_below(&rng, DISK_BLOCKS);
+	struct state s = look();
+	bool elsewhere = false;
+
+	for (unsigned k = 0; k < oracle->disks; k++)
+		elsewhere |= k != i && disk(k)->sectors[sector] & SECTOR_BAD;
+	if (s.online && !s.busy && s.complete == oracle->disks && !elsewhere)
+		disk(i)->sectors[sector] |= SECTOR_BAD;
+}
+
+/* Now and then somebody else has used it when it comes back. */
+static void take_out(unsigned i)
+{
+	if (!call("bdev_raid_remove_base_bdev", NAMED, i) || rng_one_in(&rng, 2))
+		return;
+	sim_disk_zero(disk(i), MIB(1), DISK_BYTES - MIB(1), false);
+	sim_disk_flush(disk(i), UINT32_MAX);
+}
+
 /* Durably; as if nobody had a cache. */
 static void poke(unsigned i, uint64_t offset, const void *bytes, size_t len)
 {

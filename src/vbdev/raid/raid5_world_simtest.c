@@ -52,16 +52,6 @@ static void fail_writes(unsigned i)
 	let_pass(NSEC_PER_SEC); /* so that the next one meets an array that knows */
 }
 
-static void spoil_sector(unsigned i)
-{
-	struct sim_file *f = disk(i);
-	struct state s = look();
-
-	heal();
-	if (s.online && !s.busy && s.complete == oracle->disks)
-		f->sectors[2048 + rng_below(&rng, DISK_BLOCKS)] |= SECTOR_BAD;
-}
-
 static void expect_no_difference(void)
 {
 	struct state s = look();
@@ -89,15 +79,6 @@ static void crash_soon(unsigned points)
 {
 	if (sim->crash_at && rng_one_in(&rng, 3))
 		sim->crash_at = sim->persist_points + rng_range(&rng, 1, points);
-}
-
-/* Now and then somebody else has used it when it comes back. */
-static void take_out(unsigned i)
-{
-	if (!call("bdev_raid_remove_base_bdev", NAMED, i) || rng_one_in(&rng, 2))
-		return;
-	sim_disk_zero(disk(i), MIB(1), DISK_BYTES - MIB(1), false);
-	sim_disk_flush(disk(i), UINT32_MAX);
 }
 
 static void act(void)

@@ -225,6 +225,7 @@ void raid_member_leave(
 {
 	struct raid_slot *slot = &raid->slots[index];
 	bool had_all = slot->use == SLOT_IN, first = slot->use != SLOT_LEAVING;
+	bool on_purpose, known;
 	struct err err = ERR_NONE;
 	struct leaver *leaver;
 
@@ -247,15 +248,17 @@ void raid_member_leave(
 	if (!first)
 		return;
 	log_warning("raid", "'%s' goes on without '%s'", raid->name, slot->name);
-	if (!had_all && record == RAID_SB_MISSING && slot->bdev->state == BDEV_ONLINE)
-		raid_bitmap_left(raid, index, false); /* on purpose */
-	/* A target never was recorded as a member. */
-	if (!raid->superblock || !had_all || PLANT(RAID_LEAVE_NOT_STORED)) {
+	/* Whoever takes it out may use it for something else, and bring it back. A target never was
+	 * recorded as a member, but how far its rebuild had come was. */
+	on_purpose = record == RAID_SB_MISSING && slot->bdev->state == BDEV_ONLINE;
+	known = had_all || (on_purpose && raid->bitmap);
+	if (!raid->superblock || !known || PLANT(RAID_LEAVE_NOT_STORED)) {
 		raid_member_recorded(raid, index);
 		return;
 	}
-	raid->sb.slots[index].state = record;
-	raid_bitmap_left(raid, index, record == RAID_SB_FAILED || slot->bdev->state != BDEV_ONLINE);
+	if (had_all)
+		raid->sb.slots[index].state = record;
+	raid_bitmap_left(raid, index, had_all && !on_purpose);
 	raid_bdev_hold(raid);
 	raid_store(raid, (struct bdev_done){stored, slot});
 }

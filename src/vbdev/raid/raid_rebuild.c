@@ -94,8 +94,6 @@ static void failed(struct raid_rebuild *rb)
 	        json_pack("{s:s, s:I, s:s}", "target", slot->name, "blocks",
 	                (json_int_t)rb->copied_blocks, "why", rb->why));
 	raid->rebuild = NULL;
-	if (rb->cancelled)
-		raid_bitmap_left(raid, rb->slot, false);
 	if (slot->use == SLOT_TARGET && raid->bdev->state == BDEV_ONLINE) {
 		autofree char *text =
 		        xasprintf("'%s' could not be rebuilt: %s", slot->name, rb->why);
@@ -103,8 +101,8 @@ static void failed(struct raid_rebuild *rb)
 		raid_problem(
 		        raid, "rebuild", text, "add a good member with bdev_raid_add_base_bdev");
 		raid_hold(raid);
-		raid_member_leave(
-		        raid, rb->slot, RAID_SB_FAILED, (struct bdev_done){target_left, slot});
+		raid_member_leave(raid, rb->slot, rb->cancelled ? RAID_SB_MISSING : RAID_SB_FAILED,
+		        (struct bdev_done){target_left, slot});
 	}
 	free_rebuild(rb);
 	begin_next(raid);

@@ -48,19 +48,6 @@ static void fail_writes(unsigned i)
 	let_pass(NSEC_PER_SEC); /* so that the next one meets an array that knows */
 }
 
-/* Each member may have some, but no two the same. */
-static void spoil_sector(unsigned i)
-{
-	uint64_t sector = MIB(1) / BLOCK + rng_below(&rng, BLOCKS);
-	struct state s = look();
-	bool elsewhere = false;
-
-	for (unsigned k = 0; k < oracle->disks; k++)
-		elsewhere |= k != i && disk(k)->sectors[sector] & SECTOR_BAD;
-	if (s.online && !s.busy && s.complete == oracle->disks && !elsewhere)
-		disk(i)->sectors[sector] |= SECTOR_BAD;
-}
-
 static void act(void)
 {
 	unsigned i = (unsigned)rng_below(&rng, oracle->disks);
@@ -70,7 +57,7 @@ static void act(void)
 	case 0:
 		if (!oracle->absent[i] && spare(i)) {
 			oracle->whole = false;
-			call("bdev_raid_remove_base_bdev", NAMED, i);
+			take_out(i);
 		}
 		break;
 	case 1:
