@@ -434,6 +434,18 @@ static void plug_all(void)
 	}
 }
 
+static bool array_is_known(void)
+{
+	struct answer answer = {0};
+	bool known;
+
+	rpc_call("bdev_raid_get_bdevs", json_pack("{s:s}", "category", "all"), called, &answer);
+	wait_for(&answer.done, "the list");
+	known = json_array_size(json_object_get(answer.reply, "result")) > 0;
+	json_decref(answer.reply);
+	return known;
+}
+
 static void stop(void)
 {
 	struct answer answer = {0};
@@ -443,6 +455,9 @@ static void stop(void)
 	rpc_call("bdev_raid_delete", json_pack("{s:s}", "name", "R"), called, &answer);
 	wait_for(&answer.done, "the end");
 	json_decref(answer.reply);
+	/* Where a disk stalls the answer may be that it goes on by itself. */
+	for (unsigned i = 0; i < 1000 && array_is_known(); i++)
+		let_pass(NSEC_PER_SEC);
 	oracle->orderly = true;
 	sim_exit(SIM_EXIT_DONE);
 }
