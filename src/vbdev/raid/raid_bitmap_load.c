@@ -160,6 +160,16 @@ static bool is_clean(const struct raid_bitmap *b)
 	return true;
 }
 
+/* A page that is damaged stands for all bits that it may have. Those that mean nothing would never
+ * be forgotten. */
+static void drop_bits_beyond(struct raid_bitmap *b)
+{
+	uint64_t end = (uint64_t)b->num_pages * RAID_PAGE_REGIONS;
+
+	for (uint64_t r = b->num_regions; r < end; r++)
+		b->bits[r / 8] &= (uint8_t)~(1U << (r % 8));
+}
+
 /* What is known now goes to all members before the superblock says that it goes with it. */
 static void settle(struct opening *o)
 {
@@ -229,13 +239,14 @@ static void pages_read(void *arg, const struct err *err)
 static void read_pages(struct opening *o)
 {
 	struct raid *raid = o->raid;
-	const struct raid_bitmap *b = raid->bitmap;
+	struct raid_bitmap *b = raid->bitmap;
 	uint64_t bytes = align_up_u64(
 	        (uint64_t)b->num_pages * RAID_PAGE_BYTES, max_u64(raid->block_bytes, 4096));
 
 	while (o->slot < raid->num_slots && raid->slots[o->slot].use != SLOT_IN)
 		o->slot++;
 	if (o->slot == raid->num_slots) {
+		drop_bits_beyond(b);
 		settle(o);
 		return;
 	}
