@@ -373,13 +373,25 @@ static struct sim_file *disk(unsigned i)
 	return sim_file_find(path);
 }
 
-/* All disks can read everything again. */
-static void heal(void)
+/* All disks can read everything again. Whether there was something that one could not. */
+static bool heal(void)
 {
+	bool any = false;
+
 	for (unsigned i = 0; i < oracle->disks; i++) {
-		for (unsigned k = 0; k < DISK_BYTES / SIM_SECTOR_BYTES; k++)
+		for (unsigned k = 0; k < DISK_BYTES / SIM_SECTOR_BYTES; k++) {
+			any |= disk(i)->sectors[k] & SECTOR_BAD;
 			disk(i)->sectors[k] &= (uint8_t)~SECTOR_BAD;
+		}
 	}
+	return any;
+}
+
+/* Before a member may be lost: nor may a request go on that has met what is healed now. */
+static void heal_first(void)
+{
+	if (heal())
+		drain();
 }
 
 /* Each member of an array that is whole may have bad sectors, but no two the same. */

@@ -24,9 +24,10 @@
 /* Whether the array can do without this one. What parity nobody vouches for yet, it can't. */
 static bool spare(unsigned i)
 {
-	struct state s = look();
+	struct state s;
 
-	heal();
+	heal_first();
+	s = look();
 	return s.online && (!s.busy || s.target[i]) &&
 	       (s.complete == oracle->disks || !s.in[i] || s.target[i]);
 }
@@ -34,9 +35,10 @@ static bool spare(unsigned i)
 static void fail_writes(unsigned i)
 {
 	struct sim_file *f = disk(i);
-	struct state s = look();
+	struct state s;
 
-	heal();
+	heal_first();
+	s = look();
 	/* Only one may be missing. */
 	if (!s.online || s.busy || s.complete < oracle->disks)
 		return;
@@ -331,7 +333,7 @@ static void between(void)
 {
 	bool nobody_absent = true;
 
-	heal();
+	(void)heal();
 	for (unsigned i = 0; i < oracle->disks; i++)
 		nobody_absent &= !oracle->absent[i];
 	oracle->must_start = oracle->whole && nobody_absent;

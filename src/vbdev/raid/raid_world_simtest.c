@@ -21,18 +21,20 @@
 /* Whether the array can do without this one. */
 static bool spare(unsigned i)
 {
-	struct state s = look();
+	struct state s;
 
-	heal();
+	heal_first();
+	s = look();
 	return s.online && !s.resyncing && (s.complete > 1 || !s.in[i] || s.target[i]);
 }
 
 static void fail_writes(unsigned i)
 {
 	struct sim_file *f = disk(i);
-	struct state s = look();
+	struct state s;
 
-	heal();
+	heal_first();
+	s = look();
 	/* The only one that has all data must not. */
 	if (!s.online || s.busy || s.complete < 2)
 		return;
@@ -256,7 +258,7 @@ static void between(void)
 {
 	bool nobody_absent = true;
 
-	heal();
+	(void)heal();
 	for (unsigned i = 0; i < oracle->disks; i++)
 		nobody_absent &= !oracle->absent[i];
 	if (oracle->whole && oracle->orderly && nobody_absent) {
