@@ -40,6 +40,9 @@ struct block {
 	uint32_t acked_at; /* by oracle->clock */
 	bool cut;          /* the power was cut, and nobody has looked since */
 	bool unknown;      /* anything may be there until it is written */
+	/* A crash has come before its write was durable. What was made equal since may not be
+	 * either, until the array is stopped. */
+	bool torn;
 };
 
 /* Survives the daemon. */
@@ -127,6 +130,7 @@ static void begin(void)
 	struct err err = ERR_NONE;
 	struct answer answer = {0};
 	bool done = false;
+	int window_kb = rng_one_in(&rng, 2) ? 32 : 128, most_mb = rng_one_in(&rng, 3) ? 1 : 0;
 
 	sim->tracing = getenv("TRACE") != NULL;
 	log_set_print_level(getenv("VERBOSE") ? LOG_NOTICE : LOG_ERROR);
@@ -136,8 +140,8 @@ static void begin(void)
 	rpc_start(&options, started, &done);
 	wait_for(&done, "the start");
 	rpc_call("bdev_raid_set_options",
-	        json_pack("{s:i, s:s, s:i}", "process_window_size_kb", 32, "degraded_start_wait",
-	                "never", "process_max_bandwidth_mb_sec", rng_one_in(&rng, 3) ? 1 : 0),
+	        json_pack("{s:i, s:s, s:i}", "process_window_size_kb", window_kb,
+	                "degraded_start_wait", "never", "process_max_bandwidth_mb_sec", most_mb),
 	        called, &answer);
 	wait_for(&answer.done, "the options");
 	json_decref(answer.reply);
@@ -407,19 +411,21 @@ static void spoil_sector(unsigned i)
 		disk(i)->sectors[sector] |= SECTOR_BAD;
 }
 
-/* Now and then somebody else has used it when it comes back. */
-static void take_out(unsigned i)
-{
-	if (!call("bdev_raid_remove_base_bdev", NAMED, i) || rng_one_in(&rng, 2))
-		return;
-	sim_disk_zero(disk(i), MIB(1), DISK_BYTES - MIB(1), false);
-	sim_disk_flush(disk(i), UINT32_MAX);
-}
-
 /* Durably; as if nobody had a cache. */
 static void poke(unsigned i, uint64_t offset, const void *bytes, size_t len)
 {
 	sim_disk_write(disk(i), offset, bytes, len, true);
+}
+
+/* Now and then somebody else has used it when it comes back. */
+static void take_out(unsigned i)
+{
+	static uint8_t junk[DISK_BYTES - MIB(1)];
+
+	if (!call("bdev_raid_remove_base_bdev", NAMED, i) || rng_one_in(&rng, 3))
+		return;
+	memset(junk, 0x77, sizeof(junk));
+	poke(i, MIB(1), junk, sizeof(junk));
 }
 
 static void flip(unsigned i, uint64_t offset)
@@ -470,6 +476,8 @@ static void stop(void)
 	/* Where a disk stalls the answer may be that it goes on by itself. */
 	for (unsigned i = 0; i < 1000 && array_is_known(); i++)
 		let_pass(NSEC_PER_SEC);
+	for (unsigned i = 0; i < BLOCKS; i++)
+		oracle->blocks[i].torn = false;
 	oracle->orderly = true;
 	sim_exit(SIM_EXIT_DONE);
 }
@@ -496,6 +504,14 @@ static void power_cut(void)
 {
 	for (unsigned i = 0; i < BLOCKS; i++)
 		oracle->blocks[i].cut = true;
+}
+
+/* Slow disks take their time, also when it was starting by itself. */
+static bool array_has_come(void)
+{
+	for (unsigned i = 0; i < 20 && !bdev_find("R"); i++)
+		let_pass(100 * NSEC_PER_MSEC);
+	return bdev_find("R") != NULL;
 }
 
 static bool one_life(
@@ -535,6 +551,9 @@ static bool one_life(
 		return false;
 	}
 	if (WEXITSTATUS(status) == SIM_EXIT_CRASHED) {
+		for (unsigned i = 0; i < BLOCKS; i++)
+			oracle->blocks[i].torn |=
+			        oracle->blocks[i].inflight || oracle->blocks[i].maybes > 0;
 		if (sim->power_was_cut)
 			power_cut();
 		oracle->orderly = false;

@@ -32,6 +32,17 @@ static bool spare(unsigned i)
 	       (s.complete == oracle->disks || !s.in[i] || s.target[i]);
 }
 
+/* Two of three have their data on this disk. */
+static unsigned block_on(unsigned i, unsigned n)
+{
+	unsigned block;
+
+	do {
+		block = (unsigned)rng_below(&rng, BLOCKS - 1);
+	} while (n % 3 != 0 && raid5_map(DISKS_MAX, STRIP_SHIFT, block).member != i);
+	return block;
+}
+
 static void fail_writes(unsigned i)
 {
 	struct sim_file *f = disk(i);
@@ -44,11 +55,11 @@ static void fail_writes(unsigned i)
 		return;
 	oracle->whole = false;
 	f->one_in[rng_one_in(&rng, 2) ? FAULT_WRITE_ERROR : FAULT_FLUSH_ERROR] = 2;
-	for (unsigned n = 0; n < 3; n++)
-		start(BIO_WRITE, (unsigned)rng_below(&rng, BLOCKS - 1), 1, true);
+	for (unsigned n = 0; n < 6; n++)
+		start(BIO_WRITE, block_on(i, n), 1, true);
 	/* Also in the very moment between the failure and its record. */
-	if (rng_one_in(&rng, 3) && sim->crash_at)
-		sim->crash_at = sim->persist_points + rng_range(&rng, 1, 6);
+	if (rng_one_in(&rng, 2) && sim->crash_at)
+		sim->crash_at = sim->persist_points + rng_range(&rng, 1, 8);
 	let_pass(rng_below(&rng, 5) * NSEC_PER_MSEC);
 	f->one_in[FAULT_WRITE_ERROR] = f->one_in[FAULT_FLUSH_ERROR] = 0;
 	let_pass(NSEC_PER_SEC); /* so that the next one meets an array that knows */
@@ -79,7 +90,7 @@ static void check_parity(void)
 /* What is under way now, or has just ended, is cut off. */
 static void crash_soon(unsigned points)
 {
-	if (sim->crash_at && rng_one_in(&rng, 3))
+	if (sim->crash_at && rng_one_in(&rng, 2))
 		sim->crash_at = sim->persist_points + rng_range(&rng, 1, points);
 }
 
@@ -96,6 +107,10 @@ static void act(void)
 		if (!oracle->absent[i] && spare(i)) {
 			oracle->whole = false;
 			take_out(i);
+			/* A rebuild from the beginning, cut off somewhere on its way. */
+			if (rng_one_in(&rng, 2) && call("bdev_raid_add_base_bdev", OF_RAID, i) &&
+			        sim->crash_at)
+				sim->crash_at = sim->persist_points + rng_range(&rng, 1, 60);
 		}
 		break;
 	case 1:
@@ -152,6 +167,9 @@ static void step(void)
 		break;
 	case 2:
 		if (rng_one_in(&rng, 3)) {
+			/* In the middle of forgetting what is idle, or just behind it. */
+			if (rng_one_in(&rng, 2))
+				crash_soon(60);
 			let_pass(12 * NSEC_PER_SEC);
 			crash_soon(4);
 		} else {
@@ -184,7 +202,7 @@ static bool start_array(bool trust)
 	        json_pack("{s:s, s:b}", "name", "R", "trust_parity", (int)trust), called, &answer);
 	wait_for(&answer.done, "the start");
 	json_decref(answer.reply);
-	return bdev_find("R") != NULL;
+	return array_has_come();
 }
 
 /* Rows that were being written, or whose writes were not flushed: the missing member's blocks. */
@@ -197,7 +215,7 @@ static void doubt(void)
 		uint64_t row = i % (1U << STRIP_SHIFT),
 		         stripe = (i >> STRIP_SHIFT) / (DISKS_MAX - 1);
 
-		if (!b->inflight && !(b->cut && b->maybes > 0))
+		if (!b->inflight && !b->torn && !(b->cut && b->maybes > 0))
 			continue;
 		for (unsigned d = 0; d + 1 < DISKS_MAX; d++) {
 			uint64_t k = ((stripe * (DISKS_MAX - 1) + d) << STRIP_SHIFT) + row;

@@ -12,7 +12,7 @@
 #define BLOCKS 1024U /* 8 regions */
 #define DISK_BLOCKS BLOCKS
 #define DISKS_MAX 3U
-#define PLANT_SEEDS 400U
+#define PLANT_SEEDS 800U
 #include "tests/lib/raid_world.h"
 
 /* ---- lives ------------------------------------------------------------------------------------
@@ -147,7 +147,7 @@ static void open_array(void)
 		wait_for(&answer.done, "the start");
 		json_decref(answer.reply);
 	}
-	if (!bdev_find("R") || bdev_open(bdev_find("R"), true, &ops, "test", NULL, &handle, &err))
+	if (!array_has_come() || bdev_open(bdev_find("R"), true, &ops, "test", NULL, &handle, &err))
 		sim_fail("not started", "the array is not there: %s", err.text);
 }
 
