@@ -167,7 +167,7 @@ static void drop_bits_beyond(struct raid_bitmap *b)
 	uint64_t end = (uint64_t)b->num_pages * RAID_PAGE_REGIONS;
 
 	for (uint64_t r = b->num_regions; r < end; r++)
-		b->bits[r / 8] &= (uint8_t)~(1U << (r % 8));
+		b->bits[r / 8] &= (uint8_t) ~(1U << (r % 8));
 }
 
 /* What is known now goes to all members before the superblock says that it goes with it. */
