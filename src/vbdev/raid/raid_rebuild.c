@@ -40,6 +40,7 @@ struct raid_rebuild {
 	uint64_t next_block, copied_blocks; /* of the member */
 	uint64_t lacking_blocks;
 	bool cancelled;
+	bool target_left;   /* what is in its slot now is another one, or the same once more */
 	bool saving;        /* a checkpoint */
 	uint64_t begun_seq; /* whatever the target was before has no higher one */
 	uint64_t saved_block, saved_ns;
@@ -94,7 +95,7 @@ static void failed(struct raid_rebuild *rb)
 	        json_pack("{s:s, s:I, s:s}", "target", slot->name, "blocks",
 	                (json_int_t)rb->copied_blocks, "why", rb->why));
 	raid->rebuild = NULL;
-	if (slot->use == SLOT_TARGET && raid->bdev->state == BDEV_ONLINE) {
+	if (!rb->target_left && slot->use == SLOT_TARGET && raid->bdev->state == BDEV_ONLINE) {
 		autofree char *text =
 		        xasprintf("'%s' could not be rebuilt: %s", slot->name, rb->why);
 
@@ -117,7 +118,7 @@ static void recorded(void *arg, const struct err *err)
 	uint64_t ms = (loop_now_ns(loop_self()) - rb->begun_ns) / NSEC_PER_MSEC;
 
 	raid->rebuild = NULL;
-	if (!err && slot->use == SLOT_IN) {
+	if (!err && !rb->target_left && slot->use == SLOT_IN) {
 		__atomic_fetch_or(&raid->io.readable, 1ULL << rb->slot, __ATOMIC_SEQ_CST);
 		log_notice("raid", "'%s': '%s' has been rebuilt in %llu ms", raid->name, slot->name,
 		        (unsigned long long)ms);
@@ -141,7 +142,7 @@ static void pages_written(void *arg, const struct err *err)
 	struct raid *raid = rb->raid;
 	struct raid_slot *slot = &raid->slots[rb->slot];
 
-	if (err || slot->use != SLOT_TARGET) {
+	if (err || rb->target_left || slot->use != SLOT_TARGET) {
 		recorded(rb, err);
 		return;
 	}
@@ -455,6 +456,8 @@ void raid_rebuild_stop(struct raid *raid, unsigned slot)
 {
 	struct raid_rebuild *rb = raid->rebuild;
 
+	if (rb && slot == rb->slot)
+		rb->target_left = true;
 	if (rb && !rb->recording && (slot == RAID_SLOTS_MAX || slot == rb->slot))
 		stop(rb, slot == RAID_SLOTS_MAX ? "the array stops" : "its target has gone");
 }
