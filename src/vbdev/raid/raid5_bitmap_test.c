@@ -3,6 +3,7 @@
  * a rebuild or new parity was. And checks find what somebody else has spoilt.
  */
 #include "tests/lib/raid5_array.h"
+#include "vbdev/raid/raid_ext.h"
 
 static void pull(unsigned member)
 {
@@ -93,6 +94,39 @@ static void wait_for_half(void)
 	inproc_ok("bdev_raid_set_options",                                                         \
 	        "{'process_window_size_kb': 64, 'process_max_bandwidth_mb_sec': 4}")
 #define FAST inproc_ok("bdev_raid_set_options", "{'process_max_bandwidth_mb_sec': 0}")
+
+/* As a member says it on disk; of its two extension blocks the newer one counts. */
+static unsigned checkpoint_slot(void)
+{
+	static uint8_t bytes[2 * RAID_EXT_STEP_BYTES];
+	struct raid_ext ext[2];
+	struct disk *below = disk_open("m0", false);
+	bool there[2];
+
+	assert_int_equal(
+	        disk_read(below, RAID_EXT_BYTES_OFFSET / BLOCK, sizeof(bytes) / BLOCK, bytes), 0);
+	disk_close(below);
+	for (unsigned i = 0; i < 2; i++)
+		there[i] = raid_ext_parse(bytes + i * RAID_EXT_STEP_BYTES, &ext[i]);
+	assert_true(there[0] || there[1]);
+	return ext[!there[0] || (there[1] && ext[1].generation > ext[0].generation)]
+	        .checkpoint_slot;
+}
+
+/* Somebody else may use it meanwhile: what is said of it on disk must be gone with the answer. */
+static void test_target_that_is_taken_out_is_forgotten(void **state)
+{
+	(void)state;
+	make_array();
+	inproc_ok("bdev_raid_remove_base_bdev", "{'name': 'EE_m1'}");
+	SLOWLY;
+	inproc_ok("bdev_raid_add_base_bdev", "{'raid_bdev': 'R', 'base_bdev': 'EE_m1'}");
+	wait_for_half();
+	assert_int_equal(checkpoint_slot(), 1);
+	inproc_ok("bdev_raid_remove_base_bdev", "{'name': 'EE_m1'}");
+	assert_int_equal(checkpoint_slot(), RAID_NO_SLOT);
+	FAST;
+}
 
 static void test_rebuild_goes_on_after_a_restart(void **state)
 {
@@ -303,6 +337,8 @@ int main(void)
 	                test_returning_member_gets_what_it_missed, setup, teardown),
 	        cmocka_unit_test_setup_teardown(
 	                test_rebuild_goes_on_after_a_restart, setup, teardown),
+	        cmocka_unit_test_setup_teardown(
+	                test_target_that_is_taken_out_is_forgotten, setup, teardown),
 	        cmocka_unit_test_setup_teardown(
 	                test_new_parity_goes_on_after_a_restart, setup, teardown),
 	        cmocka_unit_test_setup_teardown(

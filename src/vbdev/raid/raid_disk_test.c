@@ -19,6 +19,7 @@
 #include "tests/lib/expect.h"
 #include "tests/lib/inproc.h"
 #include "tests/lib/member_files.h"
+#include "vbdev/raid/raid_ext.h"
 
 static int setup(void **state)
 {
@@ -517,6 +518,37 @@ static void test_damaged_superblocks(void **state)
 	assert_memory_equal(sb, zeroes, sizeof(sb));
 }
 
+/* It stands for all its regions, once. */
+static void test_damaged_page_of_the_bitmap(void **state)
+{
+	uint8_t page[RAID_PAGE_BYTES];
+	json_t *entry;
+	bool busy = true;
+
+	(void)state;
+	make_mirror();
+	inproc_stop();
+	memset(page, 0xff, sizeof(page));
+	write_file(&files[0], RAID_BITMAP_BYTES_OFFSET, page, sizeof(page));
+	inproc_start(2);
+	plug(0);
+	plug(1);
+	wait_for("R");
+	for (unsigned i = 0; i < 10000 && busy; i++, usleep(1000)) {
+		entry = raid_of("R");
+		busy = json_object_get(entry, "resync_regions_left");
+		json_decref(entry);
+	}
+	assert_false(busy);
+	expect_first("R", 1);
+	inproc_ok("bdev_raid_delete", "{'name': 'R'}");
+	for (unsigned i = 0; i < 2; i++) {
+		read_file(&files[i], RAID_BITMAP_BYTES_OFFSET, page, sizeof(page));
+		for (unsigned at = RAID_PAGE_HEAD_BYTES; at < sizeof(page); at++)
+			assert_int_equal(page[at], 0);
+	}
+}
+
 static void test_clashes(void **state)
 {
 	(void)state;
@@ -554,6 +586,7 @@ int main(void)
 	        cmocka_unit_test_setup_teardown(test_pulled_member_is_stale, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_two_that_went_on_alone, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_damaged_superblocks, setup, teardown),
+	        cmocka_unit_test_setup_teardown(test_damaged_page_of_the_bitmap, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_clashes, setup, teardown),
 	};
 
