@@ -60,6 +60,8 @@ static bool send_all(struct nbd_client *c, const uint8_t *bytes, size_t len)
 	while (len) {
 		ssize_t n = send(c->fd, bytes, len, MSG_NOSIGNAL);
 
+		if (n < 0 && errno == EINTR)
+			continue;
 		if (n <= 0)
 			return false;
 		bytes += n;
@@ -76,6 +78,8 @@ static size_t recv_all(struct nbd_client *c, uint8_t *bytes, size_t len)
 	while (have < len) {
 		ssize_t n = recv(c->fd, bytes + have, len - have, MSG_WAITALL);
 
+		if (n < 0 && errno == EINTR)
+			continue;
 		if (n < 0 && errno != ECONNRESET)
 			fail_msg("the server neither answers nor ends: %s", strerror(errno));
 		if (n <= 0)
