@@ -113,6 +113,7 @@
 	X(RAID5_PARITY_SKIPPED, "without a member writes leave parity as it is")                   \
 	X(RAID5_OLD_LEFT_OUT, "a part write leaves old parity out of the new one")                 \
 	X(RAID5_STALE_READ, "a member that is being rebuilt is read")                              \
+	X(RAID5_FRESH_MODIFIED, "parity that is not valid is changed by what data changes")        \
 	X(RAID5_ROWS_SHARED, "two writes may have the same rows of a stripe")
 
 #define ARRAY_PLANTS(X) MIRROR_PLANTS(X) PARITY_PLANTS(X)

@@ -55,16 +55,17 @@ struct raid5_rows raid5_hull(const struct raid5_piece *piece)
 }
 
 /* What can be done at all, by who can't be read. */
-static bool can(const struct raid5_piece *piece, const struct raid5_plan *plan, bool parity_valid)
+static bool can(
+        const struct raid5_piece *piece, const struct raid5_plan *plan, enum raid5_trust trust)
 {
 	struct raid5_rows touched;
 	bool blind = plan->blind != RAID5_NOBODY;
 	bool blind_parity = plan->blind == piece->parity;
 
-	if (plan->mode == RAID5_MODIFY && blind_parity)
+	if (plan->mode == RAID5_MODIFY && (blind_parity || trust == RAID5_TRUST_WRITTEN))
 		return false;
 	if (plan->mode == RAID5_ALL)
-		return blind && !blind_parity && parity_valid;
+		return blind && !blind_parity && trust != RAID5_TRUST_NONE;
 	if (!blind || blind_parity)
 		return true;
 	touched = clip(raid5_touched(piece, raid5_index_of(piece, plan->blind)), plan->rows);
@@ -74,7 +75,7 @@ static bool can(const struct raid5_piece *piece, const struct raid5_plan *plan, 
 }
 
 struct raid5_plan raid5_plan_write(const struct raid5_piece *piece, struct raid5_rows rows,
-        uint8_t blind, bool parity_gone, bool parity_valid)
+        uint8_t blind, bool parity_gone, enum raid5_trust trust)
 {
 	static const enum raid5_mode modes[] = {RAID5_RECONSTRUCT, RAID5_MODIFY, RAID5_ALL};
 	struct raid5_plan plan = {.rows = rows, .blind = blind}, best = plan;
@@ -94,7 +95,7 @@ struct raid5_plan raid5_plan_write(const struct raid5_piece *piece, struct raid5
 		uint64_t blocks = 0;
 
 		plan.mode = modes[i];
-		if (!can(piece, &plan, parity_valid))
+		if (!can(piece, &plan, trust))
 			continue;
 		for (unsigned m = 0; m < piece->members; m++)
 			blocks += raid5_rows_len(raid5_plan_read(piece, &plan, m));

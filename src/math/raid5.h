@@ -72,6 +72,13 @@ enum raid5_mode {
 	RAID5_IMPOSSIBLE,  /* more is missing than parity can make up for */
 };
 
+/* What is known of the parity of the rows. */
+enum raid5_trust {
+	RAID5_TRUST_NONE,
+	RAID5_TRUST_WRITTEN, /* it goes with all that was ever written: the rest may be anything */
+	RAID5_TRUST_ALL,     /* it is that of the data */
+};
+
 struct raid5_plan {
 	enum raid5_mode mode;
 	struct raid5_rows rows; /* of which parity is written */
@@ -80,11 +87,12 @@ struct raid5_plan {
 
 /*
  * For these rows, which lie in the hull. blind: the member that can't be read, or RAID5_NOBODY.
- * parity_gone: parity is not there to be written. parity_valid: it may be believed where a strip
- * must be made up. Of the ways that are left the one that reads less.
+ * parity_gone: parity is not there to be written. Of the ways that are left the one that reads
+ * less. With RAID5_TRUST_WRITTEN the write leaves parity that is that of the data, if all rows of a
+ * strip that is made up (RAID5_ALL) are written too.
  */
 struct raid5_plan raid5_plan_write(const struct raid5_piece *piece, struct raid5_rows rows,
-        uint8_t blind, bool parity_gone, bool parity_valid);
+        uint8_t blind, bool parity_gone, enum raid5_trust trust);
 /* What is read of a member first. */
 struct raid5_rows raid5_plan_read(
         const struct raid5_piece *piece, const struct raid5_plan *plan, unsigned member);

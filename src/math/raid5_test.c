@@ -25,6 +25,7 @@ struct array {
 	unsigned members, shift;
 	uint8_t disk[MEMBERS_MAX][STRIPES * STRIP_MAX];
 	uint8_t data[STRIPES * STRIP_MAX * MEMBERS_MAX]; /* what it must hold */
+	bool known[STRIPES * STRIP_MAX * MEMBERS_MAX];   /* it must; the rest may be anything */
 };
 
 static uint64_t blocks_of(const struct array *a)
@@ -47,6 +48,7 @@ static void fill(struct array *a, unsigned members, unsigned shift, struct rng *
 	memset(a, 0, sizeof(*a));
 	a->members = members;
 	a->shift = shift;
+	memset(a->known, true, sizeof(a->known));
 	for (uint64_t b = 0; b < blocks_of(a); b++)
 		*slow_place(a, b) = a->data[b] = (uint8_t)rng_next(rng);
 	for (uint64_t stripe = 0; stripe < STRIPES; stripe++) {
@@ -107,6 +109,9 @@ static void run_plan(struct array *a, const struct raid5_piece *piece,
 	}
 	if (plan->mode == RAID5_ALL)
 		make_up(a, plan, &r);
+	if (plan->mode == RAID5_ALL && plan->blind != gone)
+		memcpy(&a->disk[plan->blind][base + plan->rows.lo], r.bytes[plan->blind],
+		        raid5_rows_len(plan->rows));
 	for (unsigned m = 0; m < a->members && plan->mode != RAID5_BLIND; m++) {
 		struct raid5_rows rows = raid5_plan_read(piece, plan, m);
 
@@ -147,6 +152,8 @@ static void expect(struct array *a, uint8_t gone, const char *what)
 		size_t row = (size_t)(at - a->disk[member]);
 		uint8_t made_up = 0;
 
+		if (!a->known[b])
+			continue;
 		for (unsigned m = 0; m < a->members; m++)
 			made_up ^= m == member ? 0 : a->disk[m][row];
 		if (member != gone && *at != a->data[b])
@@ -157,14 +164,16 @@ static void expect(struct array *a, uint8_t gone, const char *what)
 }
 
 static void write_range(struct array *a, uint64_t block, uint64_t count, uint8_t blind,
-        uint8_t gone, struct rng *rng)
+        uint8_t gone, enum raid5_trust trust, struct rng *rng)
 {
 	char what[120];
 
 	snprintf(what, sizeof(what), "%u members, strips of %u, %u+%u, blind %u, gone %u",
 	        a->members, 1U << a->shift, (unsigned)block, (unsigned)count, blind, gone);
-	for (uint64_t b = block; b < block + count; b++)
+	for (uint64_t b = block; b < block + count; b++) {
 		a->data[b] = (uint8_t)rng_next(rng);
+		a->known[b] = true;
+	}
 	while (count > 0) {
 		struct raid5_piece piece = raid5_piece(a->members, a->shift, block, count);
 		struct raid5_rows hull = raid5_hull(&piece);
@@ -175,7 +184,7 @@ static void write_range(struct array *a, uint64_t block, uint64_t count, uint8_t
 		for (uint64_t lo = hull.lo; lo < hull.hi; lo += step) {
 			struct raid5_rows rows = {lo, min_u64(lo + step, hull.hi)};
 			struct raid5_plan plan =
-			        raid5_plan_write(&piece, rows, blind, gone == piece.parity, true);
+			        raid5_plan_write(&piece, rows, blind, gone == piece.parity, trust);
 
 			if (plan.mode == RAID5_IMPOSSIBLE)
 				fail_msg("%s: no way", what);
@@ -212,8 +221,38 @@ static void test_every_failure_set(void **state)
 					                    i % 2 ? most
 					                          : min_u64(most, 2ULL << shift));
 
-					write_range(&array, first, count, blind, gone, &rng);
+					write_range(&array, first, count, blind, gone,
+					        RAID5_TRUST_ALL, &rng);
 				}
+			}
+		}
+	}
+}
+
+/* Parity of rows that were never written is anything; whoever can't be read now and then. */
+static void test_what_was_written_is_made_up(void **state)
+{
+	static struct array array;
+	struct rng rng = rng_of(6);
+
+	(void)state;
+	for (unsigned members = 3; members <= MEMBERS_MAX; members++) {
+		for (unsigned shift = 0; shift <= SHIFT_MAX; shift++) {
+			fill(&array, members, shift, &rng);
+			memset(array.known, false, sizeof(array.known));
+			for (unsigned m = 0; m < members; m++) {
+				for (unsigned row = 0; row < STRIPES << shift; row++)
+					array.disk[m][row] = (uint8_t)rng_next(&rng);
+			}
+			for (unsigned i = 0; i < 200; i++) {
+				uint64_t first = rng_below(&rng, blocks_of(&array));
+				uint64_t most = blocks_of(&array) - first;
+				uint64_t count = 1 + rng_below(&rng, min_u64(most, 2ULL << shift));
+				uint8_t blind = (uint8_t)rng_below(&rng, 2 * members);
+
+				write_range(&array, first, count,
+				        blind < members ? blind : RAID5_NOBODY, RAID5_NOBODY,
+				        RAID5_TRUST_WRITTEN, &rng);
 			}
 		}
 	}
@@ -230,22 +269,31 @@ static void test_least_is_read(void **state)
 	piece = raid5_piece(4, 7, stripe, stripe);
 	assert_true(raid5_is_whole(&piece));
 	assert_int_equal(
-	        raid5_plan_write(&piece, raid5_hull(&piece), RAID5_NOBODY, false, true).mode,
+	        raid5_plan_write(&piece, raid5_hull(&piece), RAID5_NOBODY, false, RAID5_TRUST_ALL)
+	                .mode,
 	        RAID5_FULL);
 	/* One block of four members: two reads either way. Of five, two instead of three. */
 	piece = raid5_piece(4, 7, stripe + 5, 1);
 	hull = raid5_hull(&piece);
 	assert_true(hull.lo == 5 && hull.hi == 6);
-	assert_int_equal(
-	        raid5_plan_write(&piece, hull, RAID5_NOBODY, false, true).mode, RAID5_RECONSTRUCT);
+	assert_int_equal(raid5_plan_write(&piece, hull, RAID5_NOBODY, false, RAID5_TRUST_ALL).mode,
+	        RAID5_RECONSTRUCT);
 	piece = raid5_piece(5, 7, 5, 1);
 	assert_int_equal(
-	        raid5_plan_write(&piece, raid5_hull(&piece), RAID5_NOBODY, false, true).mode,
+	        raid5_plan_write(&piece, raid5_hull(&piece), RAID5_NOBODY, false, RAID5_TRUST_ALL)
+	                .mode,
 	        RAID5_MODIFY);
 	/* Two strips of three. */
 	piece = raid5_piece(4, 7, 0, 2 * strip);
 	assert_int_equal(
-	        raid5_plan_write(&piece, raid5_hull(&piece), RAID5_NOBODY, false, true).mode,
+	        raid5_plan_write(&piece, raid5_hull(&piece), RAID5_NOBODY, false, RAID5_TRUST_ALL)
+	                .mode,
+	        RAID5_RECONSTRUCT);
+	/* Parity of what was perhaps never written is made anew. */
+	piece = raid5_piece(5, 7, 5, 1);
+	assert_int_equal(raid5_plan_write(&piece, raid5_hull(&piece), RAID5_NOBODY, false,
+	                         RAID5_TRUST_WRITTEN)
+	                         .mode,
 	        RAID5_RECONSTRUCT);
 	/* Over a border without a row in common: two pieces, of the rows that they have. */
 	piece = raid5_piece(4, 7, strip - 8, 16);
@@ -253,8 +301,10 @@ static void test_least_is_read(void **state)
 	/* Parity that may not be believed does not make up for anybody. */
 	piece = raid5_piece(4, 7, 1, 2 * strip - 1);
 	assert_int_equal(
-	        raid5_plan_write(&piece, raid5_hull(&piece), 0, false, true).mode, RAID5_ALL);
-	assert_int_equal(raid5_plan_write(&piece, raid5_hull(&piece), 0, false, false).mode,
+	        raid5_plan_write(&piece, raid5_hull(&piece), 0, false, RAID5_TRUST_ALL).mode,
+	        RAID5_ALL);
+	assert_int_equal(
+	        raid5_plan_write(&piece, raid5_hull(&piece), 0, false, RAID5_TRUST_NONE).mode,
 	        RAID5_IMPOSSIBLE);
 }
 
@@ -262,6 +312,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(test_every_failure_set),
+	        cmocka_unit_test(test_what_was_written_is_made_up),
 	        cmocka_unit_test(test_least_is_read),
 	};
 

@@ -22,7 +22,9 @@
 #define BLOCK 512U
 #define BLOCKS 8192ULL /* of a member */
 #define RESERVED 2048ULL
+#ifndef MEMBERS
 #define MEMBERS 4U
+#endif
 #define STRIP 32ULL /* 16 KiB */
 #define STRIPE (STRIP * (MEMBERS - 1))
 #define SIZE ((BLOCKS - RESERVED) * (MEMBERS - 1))
@@ -53,13 +55,24 @@ static inline int teardown(void **state)
 	return 0;
 }
 
+static inline void make_array_with(bool superblock)
+{
+	char bases[12 * MEMBERS] = "";
+
+	for (unsigned i = 0; i < MEMBERS; i++)
+		snprintf(bases + strlen(bases), sizeof(bases) - strlen(bases), "%s'EE_m%u'",
+		        i ? ", " : "", i);
+	inproc_ok("bdev_raid_create",
+	        "{'name': 'R', 'raid_level': 'raid5f', 'strip_size_kb': 16, 'superblock': %s, "
+	        "'base_bdevs': [%s]}",
+	        superblock ? "true" : "false", bases);
+	disk = disk_open("R", true);
+	assert_int_equal(disk_blocks(disk), superblock ? SIZE : BLOCKS * (MEMBERS - 1));
+}
+
 static inline void make_array(void)
 {
-	inproc_ok("bdev_raid_create",
-	        "{'name': 'R', 'raid_level': 'raid5f', 'strip_size_kb': 16, 'superblock': true, "
-	        "'base_bdevs': ['EE_m0', 'EE_m1', 'EE_m2', 'EE_m3']}");
-	disk = disk_open("R", true);
-	assert_int_equal(disk_blocks(disk), SIZE);
+	make_array_with(true);
 }
 
 #define inject(member, text)                                                                       \
@@ -192,9 +205,13 @@ static inline void expect_layout(void)
 		assert_int_equal(disk_read(below, RESERVED, BLOCKS - RESERVED, members[i]), 0);
 		disk_close(below);
 	}
-	for (uint64_t at = 0; at < sizeof(members[0]); at++)
-		assert_int_equal(
-		        members[0][at] ^ members[1][at] ^ members[2][at] ^ members[3][at], 0);
+	for (uint64_t at = 0; at < sizeof(members[0]); at++) {
+		uint8_t sum = 0;
+
+		for (unsigned i = 0; i < MEMBERS; i++)
+			sum ^= members[i][at];
+		assert_int_equal(sum, 0);
+	}
 	for (uint64_t b = 0; b < SIZE; b++) {
 		uint64_t stripe = b / STRIPE, strip = b % STRIPE / STRIP;
 		uint64_t parity = MEMBERS - 1 - stripe % MEMBERS;

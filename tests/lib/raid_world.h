@@ -25,6 +25,9 @@
 #include "vbdev/raid/raid_superblock.h"
 
 #define BLOCK 512U
+#ifndef BLOCKS_MAX
+#define BLOCKS_MAX BLOCKS
+#endif
 #define DISK_BYTES (MIB(1) + DISK_BLOCKS * BLOCK)
 #define LIVES 5U
 #define STEPS 60U
@@ -55,7 +58,7 @@ static struct oracle {
 	bool absent[DISKS_MAX], saved[DISKS_MAX];
 	unsigned disks;
 	uint32_t last, clock;
-	struct block blocks[BLOCKS];
+	struct block blocks[BLOCKS_MAX];
 	uint8_t images[DISKS_MAX][DISK_BYTES];
 } * oracle;
 
@@ -84,8 +87,8 @@ static bool call(const char *method, const char *params, unsigned i)
 struct state {
 	bool online, busy; /* rebuilding or making equal */
 	bool resyncing;
-	unsigned complete;
-	uint64_t different; /* as the last check has found */
+	unsigned complete, redundancy; /* members that it has; that it can be without */
+	uint64_t different;            /* as the last check has found */
 	bool in[DISKS_MAX], target[DISKS_MAX];
 };
 
@@ -102,6 +105,7 @@ static struct state look(void)
 	s.online = raid && strcmp(json_string_value(json_object_get(raid, "state")), "online") == 0;
 	s.resyncing = json_object_get(raid, "resync_regions_left");
 	s.busy = s.resyncing || json_object_get(raid, "process");
+	s.redundancy = (unsigned)json_integer_value(json_object_get(raid, "redundancy"));
 	s.different = (uint64_t)json_integer_value(
 	        json_object_get(json_object_get(raid, "check"), "different_blocks"));
 	json_array_foreach (json_object_get(raid, "base_bdevs_list"), i, slot) {
@@ -399,16 +403,22 @@ static void heal_first(void)
 }
 
 /* Each member of an array that is whole may have bad sectors, but no two the same. */
-static void spoil_sector(unsigned i)
+static void spoil_sector(unsigned i, bool may)
 {
 	uint64_t sector = MIB(1) / SIM_SECTOR_BYTES + rng_below(&rng, DISK_BLOCKS);
-	struct state s = look();
 	bool elsewhere = false;
 
 	for (unsigned k = 0; k < oracle->disks; k++)
 		elsewhere |= k != i && disk(k)->sectors[sector] & SECTOR_BAD;
-	if (s.online && !s.busy && s.complete == oracle->disks && !elsewhere)
+	if (may && !elsewhere)
 		disk(i)->sectors[sector] |= SECTOR_BAD;
+}
+
+static bool array_is_whole(void)
+{
+	struct state s = look();
+
+	return s.online && !s.busy && s.complete == oracle->disks;
 }
 
 /* Durably; as if nobody had a cache. */
@@ -559,4 +569,31 @@ static bool one_life(
 		oracle->orderly = false;
 	}
 	return WEXITSTATUS(status) == SIM_EXIT_DONE || WEXITSTATUS(status) == SIM_EXIT_CRASHED;
+}
+
+typedef bool (*one_seed_fn)(uint64_t seed, unsigned plant, unsigned *crashes);
+
+static void run_seed(uint64_t seed, unsigned plant, unsigned *crashes, one_seed_fn one_seed)
+{
+	if (!one_seed(seed, plant, crashes))
+		fail_msg("seed %llu, life %u: %s: %s", (unsigned long long)seed, sim->life - 1,
+		        sim->failure_kind, sim->failure);
+}
+
+/* As the environment says; without that the regressions first. */
+static void run_seeds(const uint64_t *regressions, size_t num, one_seed_fn one_seed)
+{
+	unsigned long first = 1, last = SEEDS;
+	unsigned crashes = 0, plant = 0;
+	const char *given = getenv("RAID_SEEDS");
+
+	if (given)
+		assert_int_equal(sscanf(given, "%lu..%lu", &first, &last), 2);
+	if (getenv("RAID_PLANT"))
+		plant = (unsigned)strtoul(getenv("RAID_PLANT"), NULL, 10);
+	for (size_t i = 0; i < num && !given; i++)
+		run_seed(regressions[i], 0, &crashes, one_seed);
+	for (uint64_t seed = first; seed <= last; seed++)
+		run_seed(seed, plant, &crashes, one_seed);
+	printf("%lu seeds, %u crashes\n", last - first + 1, crashes);
 }

@@ -76,8 +76,11 @@ struct raid_io {
 	uint64_t all; /* a bit per slot */
 	uint64_t
 	        valid_rows; /* blocks of members, from the first on, whose parity may be believed */
-	uint64_t torn;      /* a write has failed half way, so some parity is wrong */
-	uint64_t *locks;    /* raid5_lock.c */
+	/* From here on members hold nothing older than the array: parity goes with all that was
+	 * ever written. UINT64_MAX: unknown. */
+	uint64_t fresh_rows;
+	uint64_t torn;   /* a write has failed half way, so some parity is wrong */
+	uint64_t *locks; /* raid5_lock.c */
 };
 
 struct raid_copy;
@@ -426,12 +429,20 @@ struct raid5_record {
 	bool marks_known;              /* nobody else has written since */
 	uint64_t marked;               /* regions */
 	bool doubt;                    /* out: parity of what is marked may be wrong */
+	bool declared; /* out: nobody knows that parity is right, but it counts so */
 };
 /* Which parity may be believed at this start; an error when members are missing that could be made
  * up wrongly. */
 int raid5_judge(struct raid *raid, struct raid5_record *record, struct err *err);
 /* Takes all parity for valid, as the user wants it: of an array that is online without a member. */
 int raid5_trust(struct raid *raid, struct err *err);
+/* There are rows whose parity is not known to be that of their data. A member that returns is given
+ * all of its blocks then: what it has may be no part of what was made up for it. */
+bool raid5_lacks_parity(const struct raid *raid);
+/* The array is about to have so many rows; an error when it can't. */
+int raid5_resizes(struct raid *raid, uint64_t rows, struct err *err);
+/* No member is missing any more, and one has been made up from the others up to this row. */
+void raid5_rebuilt(struct raid *raid, uint64_t rows);
 /* Whether a member can be made up from the others everywhere. */
 int raid5_check_complete(const struct raid *raid, struct err *err);
 /* ---- raid_bitmap.c, raid_bitmap_load.c: what may differ between members -----------------------

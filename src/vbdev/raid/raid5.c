@@ -177,7 +177,7 @@ static void raid5_submit(struct bio *bio)
 static uint64_t capacity(const struct raid *raid, const uint64_t *data_blocks)
 {
 	uint64_t each[RAID5_SLOTS_MAX] = {0}, least = UINT64_MAX, size, used;
-	bool all = true;
+	bool all = raid->state != RAID_ONLINE || raid->io.readable == raid->io.all;
 
 	for (unsigned i = 0; i < raid->num_slots; i++) {
 		if (data_blocks[i])

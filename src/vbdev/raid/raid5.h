@@ -6,6 +6,11 @@
  *    (raid5_lock), or the range of the array (bdev_range_lock), which nobody is in then.
  *  - Parity below valid_rows and outside of unsynced regions is the exclusive or of what the data
  *    strips hold, but for rows that somebody has. Other parity is not used to make up for anybody.
+ *  - From fresh_rows on the same holds for what was written: each write there makes the parity of
+ *    its rows from all of their data. So it makes up for a member that is missing; what was never
+ *    written has no value to keep. Parity of rows that were never written may be anything, so it is
+ *    never changed by what changes in the data while nobody is missing: it would stay wrong for a
+ *    block that is written then.
  *  - A write that has failed on one member is acknowledged when that one is out, as with mirrors.
  *    When the array can't be without it, the array goes: rows whose parity is half written serve
  *    nobody.
@@ -35,14 +40,14 @@ struct raid5_ctx {
 	uint8_t blind;     /* the slot that can't be read */
 	uint8_t failed;    /* the slot that could not be read or written */
 	uint8_t flags;     /* enum raid5_flags */
+	uint8_t trust;     /* enum raid5_trust */
 };
 
 enum raid5_flags {
 	RAID5_SEVERAL_FAILED = 1 << 0,
 	RAID5_PARITY_GONE = 1 << 1,
-	RAID5_PARITY_VALID = 1 << 2,
-	RAID5_IS_GONE = 1 << 3, /* the blind one: it needs no cure */
-	RAID5_BY_ROW = 1 << 4,  /* another one can't be read either, perhaps in other rows */
+	RAID5_IS_GONE = 1 << 2, /* the blind one: it needs no cure */
+	RAID5_BY_ROW = 1 << 3,  /* another one can't be read either, perhaps in other rows */
 };
 
 static inline struct raid5_piece raid5_piece_of(const struct bio *bio)
@@ -52,12 +57,26 @@ static inline struct raid5_piece raid5_piece_of(const struct bio *bio)
 	return raid5_piece(io->num_slots, io->strip_shift, bio_offset(bio), bio->num_blocks);
 }
 
-static inline bool raid5_is_valid(const struct raid_io *io, uint64_t stripe)
+static inline bool raid5_is_synced(const struct raid_io *io, uint64_t stripe)
 {
-	if ((stripe + 1) << io->strip_shift > raid5_load(&io->valid_rows))
-		return false;
 	return likely(raid5_load(&io->unsynced) == 0) ||
 	       !raid_regions_unsynced(io, stripe << io->strip_shift, 1ULL << io->strip_shift);
+}
+
+static inline enum raid5_trust raid5_trust_in(const struct raid_io *io, uint64_t stripe)
+{
+	if (unlikely(!raid5_is_synced(io, stripe)))
+		return RAID5_TRUST_NONE;
+	if (likely((stripe + 1) << io->strip_shift <= raid5_load(&io->valid_rows)))
+		return RAID5_TRUST_ALL;
+	return stripe << io->strip_shift >= raid5_load(&io->fresh_rows) ? RAID5_TRUST_WRITTEN
+	                                                                : RAID5_TRUST_NONE;
+}
+
+/* Nobody has to be missing for lack of parity, but for unsynced regions. */
+static inline bool raid5_is_complete(const struct raid_io *io)
+{
+	return io->fresh_rows <= io->valid_rows;
 }
 
 /* ---- raid5.c ---- */
@@ -106,6 +125,7 @@ struct raid5_job {
 	/* out */
 	int status;
 	bool target_failed;
+	uint64_t unread;     /* who could not be read: a bit each */
 	uint64_t wrong_rows; /* of how many parity was, or is, wrong */
 	/* the implementation's */
 	struct bdev_range range;
@@ -149,5 +169,7 @@ void raid5_begin(struct raid *raid, struct bdev_done done);
 void raid5_resized(struct raid *raid);
 void raid5_stop(struct raid *raid, struct bdev_done done);
 void raid5_sync_ended(struct raid *raid);
+/* Parity is valid for so many rows of each member. */
+void raid5_set_valid(struct raid *raid, uint64_t rows);
 /* Members learn how far parity is valid, for the next start; by and by. */
 void raid5_save_valid(struct raid *raid);

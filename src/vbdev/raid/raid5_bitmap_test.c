@@ -2,6 +2,8 @@
  * Arrays with parity remember: what was being written at a crash, what a member has missed, how far
  * a rebuild or new parity was. And checks find what somebody else has spoilt.
  */
+#include <pthread.h>
+
 #include "tests/lib/raid5_array.h"
 #include "vbdev/raid/raid_ext.h"
 
@@ -96,11 +98,11 @@ static void wait_for_half(void)
 #define FAST inproc_ok("bdev_raid_set_options", "{'process_max_bandwidth_mb_sec': 0}")
 
 /* As a member says it on disk; of its two extension blocks the newer one counts. */
-static unsigned checkpoint_slot(void)
+static struct raid_ext ext_on_disk(void)
 {
 	static uint8_t bytes[2 * RAID_EXT_STEP_BYTES];
 	struct raid_ext ext[2];
-	struct disk *below = disk_open("m0", false);
+	struct disk *below = disk_open("m2", false);
 	bool there[2];
 
 	assert_int_equal(
@@ -109,8 +111,7 @@ static unsigned checkpoint_slot(void)
 	for (unsigned i = 0; i < 2; i++)
 		there[i] = raid_ext_parse(bytes + i * RAID_EXT_STEP_BYTES, &ext[i]);
 	assert_true(there[0] || there[1]);
-	return ext[!there[0] || (there[1] && ext[1].generation > ext[0].generation)]
-	        .checkpoint_slot;
+	return ext[!there[0] || (there[1] && ext[1].generation > ext[0].generation)];
 }
 
 /* Somebody else may use it meanwhile: what is said of it on disk must be gone with the answer. */
@@ -122,10 +123,51 @@ static void test_target_that_is_taken_out_is_forgotten(void **state)
 	SLOWLY;
 	inproc_ok("bdev_raid_add_base_bdev", "{'raid_bdev': 'R', 'base_bdev': 'EE_m1'}");
 	wait_for_half();
-	assert_int_equal(checkpoint_slot(), 1);
+	assert_int_equal(ext_on_disk().checkpoint_slot, 1);
 	inproc_ok("bdev_raid_remove_base_bdev", "{'name': 'EE_m1'}");
-	assert_int_equal(checkpoint_slot(), RAID_NO_SLOT);
+	assert_int_equal(ext_on_disk().checkpoint_slot, RAID_NO_SLOT);
 	FAST;
+}
+
+static void *write_to_m0(void *arg)
+{
+	(void)arg;
+	assert_int_equal(disk_write(disk, 0, 1, back), 0);
+	return NULL;
+}
+
+static void *take_out_m0(void *arg)
+{
+	(void)arg;
+	inproc_ok("bdev_raid_remove_base_bdev", "{'name': 'EE_m0'}");
+	return NULL;
+}
+
+/* It has failed, and that is being recorded when it is taken out, which is heard of afterwards. */
+static void test_failed_member_that_is_taken_out_is_forgotten(void **state)
+{
+	pthread_t writer, remover;
+
+	(void)state;
+	make_array();
+	write_to_m0(NULL);
+	inject(1, "'io_type': 'write', 'error_type': 'pending', 'num': 1");
+	inject(0, "'io_type': 'write', 'error_type': 'failure', 'num': 1");
+	assert_int_equal(pthread_create(&writer, NULL, write_to_m0, NULL), 0);
+	wait_for_operational(MEMBERS - 1);
+	assert_int_equal(pthread_create(&remover, NULL, take_out_m0, NULL), 0);
+	usleep(50000);
+	inproc_ok("bdev_error_resume_pending", "{'name': 'EE_m1'}");
+	pthread_join(writer, NULL);
+	pthread_join(remover, NULL);
+	assert_int_equal(ext_on_disk().returns[0] & 1, 0);
+	/* One that nobody has taken out may come back with what it has missed. */
+	inproc_ok("bdev_raid_add_base_bdev", "{'raid_bdev': 'R', 'base_bdev': 'EE_m0'}");
+	wait_for_process();
+	wait_for_operational(MEMBERS);
+	inject(0, "'io_type': 'write', 'error_type': 'failure', 'num': 1");
+	write_to_m0(NULL);
+	assert_int_equal(ext_on_disk().returns[0] & 1, 1);
 }
 
 static void test_rebuild_goes_on_after_a_restart(void **state)
@@ -339,6 +381,8 @@ int main(void)
 	                test_rebuild_goes_on_after_a_restart, setup, teardown),
 	        cmocka_unit_test_setup_teardown(
 	                test_target_that_is_taken_out_is_forgotten, setup, teardown),
+	        cmocka_unit_test_setup_teardown(
+	                test_failed_member_that_is_taken_out_is_forgotten, setup, teardown),
 	        cmocka_unit_test_setup_teardown(
 	                test_new_parity_goes_on_after_a_restart, setup, teardown),
 	        cmocka_unit_test_setup_teardown(

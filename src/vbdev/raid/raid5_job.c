@@ -175,6 +175,8 @@ static void was_read(struct bio *bio)
 {
 	struct raid5_job *job = job_of(bio);
 
+	if (bio->status != 0)
+		job->unread |= 1ULL << ((struct raid5_part *)bio->arg - job->parts);
 	if (bio->status != 0 && job->status == 0)
 		job->status = bio->status;
 	if (--job->pending == 0)
@@ -185,7 +187,8 @@ static bool is_believed(const struct raid5_job *job)
 {
 	const struct raid_io *io = &job->raid->io;
 
-	return job->rows.hi <= io->valid_rows &&
+	return (job->rows.hi <= io->valid_rows || job->rows.lo >= io->fresh_rows ||
+	               raid5_is_complete(io)) &&
 	       (io->unsynced == 0 ||
 	               !raid_regions_unsynced(io, job->rows.lo, raid5_rows_len(job->rows)));
 }
@@ -237,7 +240,7 @@ void raid5_job_start(struct raid5_job *job)
 	raid_bdev_hold(raid);
 	job->status = 0;
 	job->target_failed = job->locked = false;
-	job->wrong_rows = 0;
+	job->wrong_rows = job->unread = 0;
 	job->parts = xcalloc(raid->num_slots, sizeof(*job->parts));
 	job->range = (struct bdev_range){.offset_blocks = (first * data) << shift,
 	        .num_blocks = ((end - first) * data) << shift,

@@ -152,7 +152,8 @@ static void make_up_slice(struct bio *bio)
 	uint64_t others = io->all & ~(1ULL << ctx->blind);
 	struct raid5_piece piece = raid5_piece_of(bio);
 
-	if ((raid5_load(&io->readable) & others) != others || !raid5_is_valid(io, piece.stripe))
+	if ((raid5_load(&io->readable) & others) != others ||
+	        raid5_trust_in(io, piece.stripe) == RAID5_TRUST_NONE)
 		read_end(bio, -EIO);
 	else
 		read_others(bio);

@@ -48,22 +48,40 @@ static void say_declared(struct raid *raid, const char *how)
 	        "compare what was being written at the last stop with a backup");
 }
 
+void raid5_set_valid(struct raid *raid, uint64_t rows)
+{
+	__atomic_store_n(&raid->io.valid_rows, rows, __ATOMIC_RELEASE);
+}
+
+static void set_fresh(struct raid *raid, uint64_t rows)
+{
+	__atomic_store_n(&raid->io.fresh_rows, rows, __ATOMIC_RELEASE);
+	if (raid->bitmap)
+		raid->bitmap->ext.fresh_blocks = rows;
+}
+
 int raid5_judge(struct raid *raid, struct raid5_record *record, struct err *err)
 {
 	const struct raid_ext *newest = record->newest;
 	bool complete = raid_present(raid) == raid->num_slots;
 	bool recorded = newest && newest->parity && raid->sb_valid && newest->seq >= raid->sb.seq;
 	bool clean = recorded && newest->clean;
-	uint64_t valid = clean || (recorded && record->marks_known) ? newest->valid_blocks : 0;
+	bool known = clean || (recorded && record->marks_known);
+	bool is_new = raid->superblock && !raid->sb_valid;
+	uint64_t valid = known ? newest->valid_blocks : 0;
+	uint64_t fresh = is_new ? 0 : known ? newest->fresh_blocks : UINT64_MAX;
+	bool vouched = known && ((valid > 0 && valid >= used_rows(raid)) || fresh <= valid);
 	int rc = 0;
 
-	record->doubt = !clean && valid > 0 && record->marked > 0;
-	if (complete || (valid > 0 && valid >= used_rows(raid) && !record->doubt)) {
+	record->doubt = known && !clean && record->marked > 0 && (valid > 0 || fresh <= valid);
+	if (complete || (vouched && !record->doubt)) {
 		raid_problem(raid, "declared", NULL, NULL);
 	} else if (raid->trust_parity || PLANT(RAID5_DOUBT_STARTED)) {
-		valid = UINT64_MAX;
+		/* Of what is vouched for, only what was being written was in doubt. */
+		record->declared = !vouched;
+		valid = vouched ? valid : UINT64_MAX;
 		say_declared(raid, "as the user wanted it");
-	} else if (record->doubt && valid >= used_rows(raid)) {
+	} else if (record->doubt && vouched) {
 		rc = refuse(raid, record->marked,
 		        "was not stopped in order, when it was being written", err);
 	} else if (recorded) {
@@ -71,13 +89,15 @@ int raid5_judge(struct raid *raid, struct raid5_record *record, struct err *err)
 		        clean ? "has parity that was not complete yet" : "was not stopped in order",
 		        err);
 	} else if (raid->ext_kept && raid->sb_valid) {
+		record->declared = true;
 		valid = UINT64_MAX;
 		say_declared(raid, "another program wrote it last, and keeps no record");
 	} else {
 		rc = refuse(raid, 0, "keeps no record of its parity", err);
 	}
 	record->doubt = record->doubt && complete && !PLANT(RAID5_DIRTY_TRUSTED);
-	raid->io.valid_rows = min_u64(valid, raid_member_blocks(raid));
+	set_fresh(raid, fresh);
+	raid5_set_valid(raid, min_u64(valid, raid_member_blocks(raid)));
 	raid->trust_parity = false;
 	return rc;
 }
@@ -93,6 +113,8 @@ void raid5_prepare(struct raid *raid, struct bdev_done done)
 	r5->raid = raid;
 	r5->patience.fire = patience_over;
 	raid->raid5 = r5;
+	raid5_set_valid(raid, 0);
+	set_fresh(raid, UINT64_MAX);
 	raid->io.locks = r5->locks;
 	raid->io.all = raid->num_slots == 64 ? UINT64_MAX : (1ULL << raid->num_slots) - 1;
 	raid->io.torn = 0;
@@ -149,9 +171,39 @@ void raid5_begin(struct raid *raid, struct bdev_done done)
 	loop_timer_start(loop, &raid->raid5->patience, loop_now_ns(loop) + FIRST_PATIENCE_NS);
 }
 
+int raid5_resizes(struct raid *raid, uint64_t rows, struct err *err)
+{
+	uint64_t now = raid_member_blocks(raid);
+
+	/* One that has left since would come back to stripes that it knows nothing of. */
+	if (rows > now && raid->io.readable != raid->io.all)
+		return err_set(
+		        err, -EBUSY, "a member of '%s' is missing: it can't grow", raid->name);
+	if (rows > now)
+		set_fresh(raid, min_u64(raid->io.fresh_rows, now));
+	/* What members have beyond the end may go, and come back as something else. */
+	if (raid->bitmap)
+		raid->bitmap->ext.valid_blocks = min_u64(raid->bitmap->ext.valid_blocks, rows);
+	return 0;
+}
+
 void raid5_resized(struct raid *raid)
 {
 	raid5_sync_resized(raid);
+}
+
+bool raid5_lacks_parity(const struct raid *raid)
+{
+	return raid->level->parity && raid->io.valid_rows < raid_member_blocks(raid);
+}
+
+void raid5_rebuilt(struct raid *raid, uint64_t rows)
+{
+	rows = min_u64(rows, raid_member_blocks(raid));
+	if (raid->io.valid_rows < rows)
+		raid5_set_valid(raid, rows);
+	raid5_sync_consider(raid);
+	raid5_save_valid(raid);
 }
 
 int raid5_check_complete(const struct raid *raid, struct err *err)
@@ -164,7 +216,7 @@ int raid5_check_complete(const struct raid *raid, struct err *err)
 		        "can't be made up. Wait; or take it as it is: bdev_raid_start with "
 		        "trust_parity",
 		        (unsigned long long)raid->io.unsynced, raid->name);
-	if (raid->io.valid_rows >= rows)
+	if (raid->io.valid_rows >= rows || raid5_is_complete(&raid->io))
 		return 0;
 	return err_set(err, -EBUSY,
 	        "parity of '%s' is valid for %llu of %llu blocks of each member: without it a "
@@ -178,7 +230,11 @@ int raid5_trust(struct raid *raid, struct err *err)
 	        raid->raid5->sync || raid->resync || raid_present(raid) == raid->num_slots)
 		return err_set(err, -EALREADY, "'%s' is %s, and has nothing to trust in",
 		        raid->name, raid_state_text(raid->state));
-	__atomic_store_n(&raid->io.valid_rows, raid_member_blocks(raid), __ATOMIC_RELEASE);
+	/* Who returns must fit what was made up for it. */
+	if (raid->bitmap && !raid5_is_complete(&raid->io))
+		memset(raid->bitmap->ext.returns, 0, sizeof(raid->bitmap->ext.returns));
+	if (!raid5_is_complete(&raid->io))
+		raid5_set_valid(raid, raid_member_blocks(raid));
 	raid_bitmap_believe(raid);
 	raid_problem(raid, "parity", NULL, NULL);
 	raid_problem(raid, "resync", NULL, NULL);

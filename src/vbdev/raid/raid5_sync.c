@@ -21,6 +21,7 @@ struct sync_window {
 	struct raid5_sync *sync;
 	uint64_t buf_rows;
 	bool busy;
+	bool cured; /* what one of them could not read was made up, and is read once more */
 };
 
 struct raid5_sync {
@@ -43,13 +44,14 @@ static void publish(struct raid5_sync *sync)
 		if (sync->windows[i].busy && !PLANT(RAID5_SYNC_AHEAD))
 			valid = min_u64(valid, sync->windows[i].job.rows.lo);
 	}
-	__atomic_store_n(&sync->raid->io.valid_rows, valid, __ATOMIC_RELEASE);
+	raid5_set_valid(sync->raid, valid);
 }
 
 static void sync_end(struct raid5_sync *sync)
 {
 	struct raid *raid = sync->raid;
 	uint64_t valid = raid->io.valid_rows, total = raid_member_blocks(raid);
+	bool lacks = raid->io.readable != raid->io.all;
 
 	raid->raid5->sync = NULL;
 	raid5_save_valid(raid);
@@ -62,13 +64,12 @@ static void sync_end(struct raid5_sync *sync)
 		bdev_event_raise("raid_resync_finished", raid->name,
 		        json_pack("{s:I}", "mended_blocks", (json_int_t)sync->mended_rows));
 		raid_problem(raid, "parity", NULL, NULL);
-	} else if (raid->state == RAID_ONLINE) {
+	} else if (raid->state == RAID_ONLINE && !(lacks && raid5_is_complete(&raid->io))) {
 		autofree char *text = xasprintf(
 		        "raid5f '%s': parity is valid for %llu of %llu blocks of each member, and "
 		        "can't be completed: %s",
 		        raid->name, (unsigned long long)valid, (unsigned long long)total,
-		        raid->io.readable != raid->io.all ? "a member is missing"
-		                                          : "a member can't be read");
+		        lacks ? "a member is missing" : "a member can't be read");
 
 		log_warning("raid", "%s", text);
 		raid_problem(raid, "parity", text,
@@ -108,11 +109,36 @@ static void save(struct raid5_sync *sync)
 	raid5_save_valid(sync->raid);
 }
 
+/* One member can't read all of it, and nothing there is older than the array: what the others make
+ * up for it is all that was ever written. */
+static bool may_cure(const struct sync_window *w)
+{
+	const struct raid_io *io = &w->sync->raid->io;
+
+	return w->job.status != 0 && w->job.unread != 0 && !w->cured && !w->sync->stopping &&
+	       (w->job.unread & (w->job.unread - 1)) == 0 && io->readable == io->all &&
+	       w->job.rows.lo >= io->fresh_rows;
+}
+
 static void window_done(struct raid5_job *job)
 {
 	struct sync_window *w = container_of(job, struct sync_window, job);
 	struct raid5_sync *sync = w->sync;
 
+	if (may_cure(w)) {
+		w->cured = true;
+		job->slot = (unsigned)__builtin_ctzll(job->unread);
+		job->kind = RAID5_JOB_COPY;
+		raid5_job_start(job);
+		return;
+	}
+	if (job->kind == RAID5_JOB_COPY && job->status == 0) {
+		job->kind = RAID5_JOB_SYNC;
+		raid5_job_start(job);
+		return;
+	}
+	if (job->kind == RAID5_JOB_COPY && job->target_failed)
+		raid_suspect(sync->raid, job->slot);
 	sync->busy--;
 	raid_pace_end(sync->raid);
 	if (job->status != 0) {
@@ -161,6 +187,7 @@ static bool start_window(struct raid5_sync *sync, uint64_t total)
 		return false;
 	w->sync = sync;
 	w->busy = true;
+	w->cured = false;
 	w->job.raid = sync->raid;
 	w->job.kind = RAID5_JOB_SYNC;
 	w->job.done = window_done;
@@ -223,8 +250,7 @@ void raid5_sync_resized(struct raid *raid)
 
 	if (sync)
 		sync->next_row = min_u64(sync->next_row, total);
-	__atomic_store_n(
-	        &raid->io.valid_rows, min_u64(raid->io.valid_rows, total), __ATOMIC_RELEASE);
+	raid5_set_valid(raid, min_u64(raid->io.valid_rows, total));
 	raid5_sync_consider(raid);
 }
 

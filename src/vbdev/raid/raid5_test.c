@@ -1,7 +1,6 @@
 /*
  * Arrays with parity: what is written is there with all members and without any one of them,
- * whatever the size and alignment; members that fail, can't be read, are replaced; growth; and
- * parity that may not be believed makes up for nobody.
+ * whatever the size and alignment; members that fail, can't be read, are replaced; growth.
  */
 #include "tests/lib/raid5_array.h"
 
@@ -316,47 +315,6 @@ static void test_failures_under_load(void **state)
 		        (unsigned long long)result.mismatches, result.first_text);
 }
 
-/* Members with anything on them: nothing is made up from that. */
-static void test_fresh_parity_is_made_first(void **state)
-{
-	static uint8_t junk[BLOCKS * BLOCK];
-	struct rng rng = rng_of(8);
-
-	(void)state;
-	for (unsigned i = 0; i < MEMBERS; i++) {
-		char name[12];
-
-		snprintf(name, sizeof(name), "EE_m%u", i);
-		disk = disk_open(name, true);
-		fill_pattern(junk, sizeof(junk), i);
-		assert_int_equal(disk_write(disk, 0, BLOCKS, junk), 0);
-		disk_close(disk);
-	}
-	/* Slowly, so that a member leaves in the middle. */
-	inproc_ok("bdev_raid_set_options",
-	        "{'process_window_size_kb': 64, 'process_max_bandwidth_mb_sec': 4}");
-	make_array();
-	assert_int_equal(disk_read(disk, 0, SIZE, model), 0);
-	for (unsigned i = 0; i < 100; i++)
-		model_write(&rng, 2 * STRIPE);
-	inproc_error(-EBUSY, "parity of 'R' is valid for", "bdev_raid_remove_base_bdev",
-	        "{'name': 'EE_m0'}");
-	bdev_lose("EE_m0");
-	wait_for_operational(MEMBERS - 1);
-	/* The end has not been reached: an error, nothing made up. */
-	unsigned errors = 0, good = 0;
-
-	for (uint64_t b = 0; b < SIZE; b += STRIP) {
-		int rc = disk_read(disk, b, STRIP, back);
-
-		errors += rc == -EIO;
-		good += rc == 0;
-		if (rc == 0)
-			assert_memory_equal(back, model + b * BLOCK, STRIP * BLOCK);
-	}
-	assert_true(errors > 0 && good > SIZE / STRIP / 2);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -370,7 +328,6 @@ int main(void)
 	        cmocka_unit_test_setup_teardown(test_restart_in_order, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_growth, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_failures_under_load, setup, teardown),
-	        cmocka_unit_test_setup_teardown(test_fresh_parity_is_made_first, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

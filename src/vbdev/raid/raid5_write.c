@@ -47,7 +47,7 @@ static struct raid5_plan plan_of(const struct bio *bio, const struct raid5_piece
 	const struct raid5_ctx *ctx = bio_ctx(bio, struct raid5_ctx);
 
 	return raid5_plan_write(piece, slice_of(bio, piece), ctx->blind,
-	        ctx->flags & RAID5_PARITY_GONE, ctx->flags & RAID5_PARITY_VALID);
+	        ctx->flags & RAID5_PARITY_GONE, ctx->trust);
 }
 
 static bool is_data(const struct bio *bio)
@@ -134,6 +134,39 @@ static bool member_written(struct bio *child)
 	return true;
 }
 
+/* What was made up is written too: if nobody ever wrote it, the member holds something else. */
+static bool is_written_whole(const struct bio *bio, const struct raid5_plan *plan)
+{
+	return plan->mode == RAID5_ALL &&
+	       bio_ctx(bio, struct raid5_ctx)->trust == RAID5_TRUST_WRITTEN;
+}
+
+static void submit_made_up(
+        struct bio *bio, const struct raid5_piece *piece, const struct raid5_plan *plan)
+{
+	struct bdev *bdev = bio_bdev(bio);
+	unsigned index = raid5_index_of(piece, plan->blind);
+	struct raid5_rows rows = raid5_plan_data(piece, plan, index);
+	uint8_t *made_up = region(bio, piece, plan, plan->blind);
+	uint8_t *to = made_up + ((rows.lo - plan->rows.lo) << bdev->block_shift);
+	size_t bytes = raid5_rows_len(rows) << bdev->block_shift;
+	struct bio *child = bio_split_prepare(bio, member_written);
+
+	if (bytes > 0 && is_data(bio))
+		bio_copy_out(bio, raid5_skip_blocks(piece, index, rows.lo) << bdev->block_shift, to,
+		        bytes);
+	else
+		memset(to, 0, bytes);
+	*bio_child_tag(child) = plan->blind;
+	child->op = BIO_WRITE;
+	child->flags &= BIO_FUA;
+	*bio_child_iovs(child, 1) =
+	        (struct iovec){made_up, raid5_rows_len(plan->rows) << bdev->block_shift};
+	bio_child_submit(child, bdev->bases[plan->blind],
+	        place_of(raid_io_of(bdev), piece, plan->blind, plan->rows.lo),
+	        raid5_rows_len(plan->rows));
+}
+
 static void submit_data(struct bio *bio, const struct raid5_piece *piece,
         const struct raid5_plan *plan, uint64_t writable)
 {
@@ -142,9 +175,14 @@ static void submit_data(struct bio *bio, const struct raid5_piece *piece,
 	for (unsigned d = 0; d + 1 < piece->members; d++) {
 		unsigned slot = raid5_member_of(piece, d);
 		struct raid5_rows rows = raid5_plan_data(piece, plan, d);
+		bool whole = slot == plan->blind && is_written_whole(bio, plan);
 		struct bio *child;
 
-		if (raid5_rows_len(rows) == 0 || !(writable >> slot & 1))
+		if (!(writable >> slot & 1))
+			continue;
+		if (whole)
+			submit_made_up(bio, piece, plan);
+		if (whole || raid5_rows_len(rows) == 0)
 			continue;
 		child = bio_split_prepare(bio, member_written);
 		*bio_child_tag(child) = slot;
@@ -364,20 +402,22 @@ static bool look_at_members(struct bio *bio, const struct raid5_piece *piece)
 	const struct raid_io *io = raid_io_of(bio_bdev(bio));
 	uint64_t writable = raid5_load(&io->writable);
 	uint64_t missing = io->all & ~raid5_load(&io->readable);
-	bool valid = raid5_is_valid(io, piece->stripe);
 	unsigned slot = missing ? (unsigned)__builtin_ctzll(missing) : RAID5_NOBODY;
 
 	ctx->flags &= RAID5_BY_ROW;
 	if (!(writable >> piece->parity & 1))
 		ctx->flags |= RAID5_PARITY_GONE;
-	if (valid)
-		ctx->flags |= RAID5_PARITY_VALID;
+	ctx->trust = raid5_trust_in(io, piece->stripe);
+	/* What one that is missing has is what the others make up for it, also where nothing was
+	 * written. */
+	if (ctx->trust == RAID5_TRUST_WRITTEN && (missing || PLANT(RAID5_FRESH_MODIFIED)))
+		ctx->trust = RAID5_TRUST_ALL;
 	if (!missing)
 		return true;
 	if (raid5_count(missing) > 1 || (ctx->blind != RAID5_NOBODY && ctx->blind != slot))
 		return false;
 	ctx->blind = (uint8_t)slot;
-	if (valid || slot == piece->parity)
+	if (ctx->trust == RAID5_TRUST_ALL || slot == piece->parity)
 		return true;
 	/* What is written for it must be readable afterwards. */
 	return raid5_rows_len(raid5_touched(piece, raid5_index_of(piece, slot))) == 0;

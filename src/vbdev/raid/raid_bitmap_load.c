@@ -25,6 +25,7 @@ static struct raid_bitmap *new_bitmap(struct raid *raid)
 
 	b->raid = raid;
 	b->ext.checkpoint_slot = RAID_NO_SLOT;
+	b->ext.fresh_blocks = UINT64_MAX;
 	uuid_copy(b->ext.array, raid->uuid);
 	raid->bitmap = b;
 	return b;
@@ -175,7 +176,7 @@ static void settle(struct opening *o)
 {
 	struct raid *raid = o->raid;
 	struct raid_bitmap *b = raid->bitmap;
-	bool doubt = raid_present(raid) > 1 && !PLANT(RAID_RESYNC_LEFT_OUT);
+	bool doubt = raid_present(raid) > 1 && !PLANT(RAID_RESYNC_LEFT_OUT), declared = false;
 
 	if (raid->level->parity) {
 		struct raid5_record record = {.newest = o->found ? &o->newest : NULL,
@@ -191,9 +192,11 @@ static void settle(struct opening *o)
 		b->ext.parity = true;
 		b->ext.clean = false;
 		b->ext.valid_blocks = raid->io.valid_rows;
+		declared = record.declared;
 	}
-	if (o->all_dirty) {
+	if (o->all_dirty || declared)
 		memset(b->ext.returns, 0, sizeof(b->ext.returns));
+	if (o->all_dirty) {
 		b->ext.checkpoint_slot = RAID_NO_SLOT;
 		b->ext.since_seq = raid->sb.seq + 1;
 		/* How far parity is valid says enough. */
@@ -204,7 +207,8 @@ static void settle(struct opening *o)
 	/* All was forgotten when it was stopped, and those who were there then have this seq. */
 	if (!o->all_dirty && b->regions && is_clean(b))
 		b->ext.since_seq = raid->sb.seq + (raid_present(raid) == raid->num_slots);
-	count_missing(o);
+	if (!declared)
+		count_missing(o);
 	if (b->regions)
 		set_regions(b, doubt);
 	raid_bitmap_init(b);
@@ -492,7 +496,7 @@ uint64_t *raid_bitmap_missed(struct raid *raid, unsigned index)
 
 	if (!b || !b->regions || slot->seq == 0)
 		return NULL;
-	if (!raid_bitmap_may_return(raid, index) ||
+	if (!raid_bitmap_may_return(raid, index) || raid5_lacks_parity(raid) ||
 	        (slot->seq < b->ext.since_seq && !PLANT(RAID_RETURN_UNCHECKED))) {
 		/* The target itself, and not as it was before. */
 		if (b->ext.checkpoint_slot != index || slot->seq <= b->ext.checkpoint_seq ||

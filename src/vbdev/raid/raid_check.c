@@ -288,6 +288,11 @@ int raid_check_start(struct raid *raid, bool repair, struct err *err)
 		return err_set(err, -ENODEV,
 		        "'%s' lacks a member: its parity can't be compared with anything",
 		        raid->name);
+	if (raid5_lacks_parity(raid)) {
+		raid5_sync_consider(raid);
+		return err_set(err, -EBUSY,
+		        "'%s' has parity that was never made: that is done first", raid->name);
+	}
 	if (raid->check || raid->resync || raid->rebuild || (raid->raid5 && raid->raid5->sync))
 		return err_set(
 		        err, -EBUSY, "'%s' is being rebuilt, made equal or checked", raid->name);

@@ -16,6 +16,19 @@ static unsigned operational(const struct raid *raid)
 	return n;
 }
 
+/* How many more members it can be without, and lose nothing. */
+static unsigned redundancy(const struct raid *raid)
+{
+	unsigned readable = (unsigned)__builtin_popcountll(raid->io.readable);
+	unsigned needed = raid_needed(raid);
+	struct err err = ERR_NONE;
+
+	if (raid->state != RAID_ONLINE || readable <= needed ||
+	        (raid->level->parity && raid5_check_complete(raid, &err) != 0))
+		return 0;
+	return readable - needed;
+}
+
 static json_t *describe_slot(const struct raid *raid, const struct raid_slot *slot)
 {
 	bool there = slot->use == SLOT_IN || slot->use == SLOT_TARGET;
@@ -85,6 +98,8 @@ json_t *raid_describe(const struct raid *raid, bool named)
 	json_object_set_new(object, "num_base_bdevs", json_integer(raid->num_slots));
 	json_object_set_new(object, "num_base_bdevs_discovered", json_integer(discovered));
 	json_object_set_new(object, "num_base_bdevs_operational", json_integer(operational(raid)));
+	if (raid->level->redundant)
+		json_object_set_new(object, "redundancy", json_integer(redundancy(raid)));
 	if (process)
 		json_object_set_new(object, "process", process);
 	if (raid->bitmap)

@@ -14,6 +14,7 @@
 #define FLAG_PARITY 2U
 #define FLAG_CLEAN 4U
 #define FLAG_CONFIRMED 8U
+#define FLAG_FRESH 16U
 #define PAGE_MAGIC 0x57425842U /* "BXBW" */
 #define PAGE_CRC_OFFSET 4
 
@@ -60,6 +61,9 @@ bool raid_ext_parse(const void *bytes, struct raid_ext *out)
 	cursor_copy(&c, out->checkpoint_uuid, sizeof(out->checkpoint_uuid));
 	out->valid_blocks = cursor_le64(&c);
 	out->checkpoint_seq = cursor_le64(&c);
+	out->fresh_blocks = cursor_le64(&c);
+	if (!(flags & FLAG_FRESH))
+		out->fresh_blocks = UINT64_MAX;
 	return cursor_ok(&c) &&
 	       (!out->bitmap || (out->num_regions > 0 && out->region_blocks_shift < 48 &&
 	                                out->num_regions <= RAID_PAGES_MAX * RAID_PAGE_REGIONS));
@@ -79,7 +83,8 @@ void raid_ext_encode(const struct raid_ext *ext, void *bytes)
 	writer_le64(&w, ext->since_seq);
 	writer_le32(&w, (ext->bitmap ? FLAG_BITMAP : 0) | (ext->parity ? FLAG_PARITY : 0) |
 	                        (ext->clean ? FLAG_CLEAN : 0) |
-	                        (ext->confirmed ? FLAG_CONFIRMED : 0));
+	                        (ext->confirmed ? FLAG_CONFIRMED : 0) |
+	                        (ext->fresh_blocks != UINT64_MAX ? FLAG_FRESH : 0));
 	writer_le32(&w, ext->region_blocks_shift);
 	writer_le64(&w, ext->num_regions);
 	writer_copy(&w, ext->returns, sizeof(ext->returns));
@@ -89,6 +94,7 @@ void raid_ext_encode(const struct raid_ext *ext, void *bytes)
 	writer_copy(&w, ext->checkpoint_uuid, sizeof(ext->checkpoint_uuid));
 	writer_le64(&w, ext->valid_blocks);
 	writer_le64(&w, ext->checkpoint_seq);
+	writer_le64(&w, ext->fresh_blocks);
 	BELLOWS_ASSERT(!w.bad);
 	w = writer_of((uint8_t *)bytes + EXT_CRC_OFFSET, 4);
 	writer_le32(&w, checksum(bytes, EXT_CRC_OFFSET));

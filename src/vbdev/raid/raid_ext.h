@@ -42,7 +42,10 @@ struct raid_ext {
 	bool parity;
 	bool clean;            /* stopped in order: parity goes with the data */
 	uint64_t valid_blocks; /* of a member, from the first on, that have valid parity */
-	bool confirmed;        /* written again behind the superblock */
+	/* From here on a member holds nothing that is older than the array there, and parity goes
+	 * with whatever was written since. UINT64_MAX: unknown. */
+	uint64_t fresh_blocks;
+	bool confirmed; /* written again behind the superblock */
 };
 
 /* False: not one, or damaged. bytes are RAID_EXT_BYTES. */

@@ -89,13 +89,51 @@ const struct param raid_remove_params[] = {
         {0},
 };
 
+struct removing {
+	struct rpc_request *request;
+	struct raid *raid;
+	unsigned index;
+};
+
+static void removal_answer(void *arg, const struct err *err)
+{
+	struct removing *r = arg;
+	struct raid *raid = r->raid;
+
+	if (err)
+		rpc_fail(r->request, err->code, "Failed to remove base bdev from raid bdev: %s",
+		        err->text);
+	else
+		rpc_reply(r->request, NULL);
+	free(r);
+	raid_bdev_unhold(raid);
+	raid_unhold(raid);
+}
+
+/* It may have failed a moment before, and been recorded as one that may come back with what it
+ * missed alone. But from this answer on anybody may write to it. */
 static void removed(void *arg, const struct err *err)
 {
-	if (err)
-		rpc_fail(
-		        arg, err->code, "Failed to remove base bdev from raid bdev: %s", err->text);
-	else
-		rpc_reply(arg, NULL);
+	struct removing *r = arg;
+	struct raid *raid = r->raid;
+
+	if (err || raid->state != RAID_ONLINE || raid->slots[r->index].use != SLOT_FREE ||
+	        !raid_bitmap_may_return(raid, r->index)) {
+		removal_answer(r, err);
+		return;
+	}
+	raid_bitmap_left(raid, r->index, false);
+	raid_store_ext(raid, (struct bdev_done){removal_answer, r});
+}
+
+static void start_removal(struct rpc_request *request, struct raid *raid, unsigned index)
+{
+	struct removing *r = xcalloc(1, sizeof(*r));
+
+	*r = (struct removing){.request = request, .raid = raid, .index = index};
+	raid_hold(raid);
+	raid_bdev_hold(raid);
+	bdev_base_detach(raid->bdev, index, (struct bdev_done){removed, r});
 }
 
 void raid_remove_method(struct rpc_request *request, void *params)
@@ -124,7 +162,7 @@ void raid_remove_method(struct rpc_request *request, void *params)
 		rpc_fail(request, err.code, "Failed to remove base bdev from raid bdev: %s",
 		        err.text);
 	} else if (raid_can_lose(raid, index)) {
-		bdev_base_detach(raid->bdev, index, (struct bdev_done){removed, request});
+		start_removal(request, raid, index);
 	} else {
 		slot->use = SLOT_FREE;
 		slot->bdev = NULL;

@@ -39,6 +39,7 @@ struct raid_rebuild {
 	uint64_t *missed;                   /* regions that it lacks; NULL: it lacks everything */
 	uint64_t next_block, copied_blocks; /* of the member */
 	uint64_t lacking_blocks;
+	uint64_t end_block; /* when all was copied */
 	bool cancelled;
 	bool target_left;   /* what is in its slot now is another one, or the same once more */
 	bool saving;        /* a checkpoint */
@@ -61,6 +62,16 @@ static void free_rebuild(struct raid_rebuild *rb)
 		free(rb->windows[i].copy.buf);
 	free(rb->missed);
 	free(rb);
+}
+
+static void timer_fired(struct loop_timer *timer)
+{
+	step(container_of(timer, struct raid_rebuild, timer));
+}
+
+static void step_at(struct raid_rebuild *rb, uint64_t due_ns)
+{
+	loop_timer_start(loop_self(), &rb->timer, max_u64(due_ns, loop_now_ns(loop_self())));
 }
 
 /* ---- the end ---- */
@@ -126,8 +137,10 @@ static void recorded(void *arg, const struct err *err)
 		        json_pack("{s:s, s:I}", "target", slot->name, "ms", (json_int_t)ms));
 		raid_problem(raid, "rebuild", NULL, NULL);
 		/* Parity of new stripes has waited for it. */
-		if (raid->level->parity)
+		if (raid->level->parity) {
+			raid5_rebuilt(raid, rb->missed ? 0 : rb->end_block);
 			bdev_geometry_changed(raid->bdev, NULL, NULL);
+		}
 		raid_say_degraded(raid, false);
 	}
 	free_rebuild(rb);
@@ -144,6 +157,11 @@ static void pages_written(void *arg, const struct err *err)
 
 	if (err || rb->target_left || slot->use != SLOT_TARGET) {
 		recorded(rb, err);
+		return;
+	}
+	if (raid_member_blocks(raid) > rb->end_block && raid->level->parity) {
+		rb->recording = rb->flushing = false; /* it has grown meanwhile */
+		step_at(rb, 0);
 		return;
 	}
 	slot->use = SLOT_IN;
@@ -172,18 +190,6 @@ static void flushed(struct bio *bio)
 	}
 	rb->recording = true;
 	raid_bitmap_write_all(raid, (struct bdev_done){pages_written, rb});
-}
-
-/* ---- windows ---- */
-
-static void timer_fired(struct loop_timer *timer)
-{
-	step(container_of(timer, struct raid_rebuild, timer));
-}
-
-static void step_at(struct raid_rebuild *rb, uint64_t due_ns)
-{
-	loop_timer_start(loop_self(), &rb->timer, max_u64(due_ns, loop_now_ns(loop_self())));
 }
 
 /* ---- checkpoints: what is on the target for good ---- */
@@ -343,6 +349,7 @@ static void step(struct raid_rebuild *rb)
 	if (rb->busy > 0 || rb->next_block < total || rb->stopping || rb->saving)
 		return;
 	rb->flushing = true;
+	rb->end_block = total;
 	bio_init(&rb->flush, BIO_FLUSH, NULL, 0, 0, flushed, NULL);
 	bio_submit_bdev(raid->slots[rb->slot].bdev, &rb->flush, 0);
 }

@@ -151,7 +151,13 @@ int raid_geometry(const struct bdev *bdev, const struct bdev_geometry_in *in,
 void raid_persist(struct bdev *bdev, const struct bdev_geometry *planned, struct bdev_done done)
 {
 	struct raid *raid = ((struct raid_priv *)bdev->priv)->raid;
+	struct err err = ERR_NONE;
 
+	if (raid->level->parity && raid->state == RAID_ONLINE &&
+	        raid5_resizes(raid, raid->level->used(raid, planned->num_blocks, 0), &err) != 0) {
+		bdev_done_call(done, &err);
+		return;
+	}
 	if (!raid->superblock) {
 		bdev_done_call(done, NULL);
 		return;
