@@ -407,7 +407,7 @@ static bool look_at_members(struct bio *bio, const struct raid5_piece *piece)
 	ctx->flags &= RAID5_BY_ROW;
 	if (!(writable >> piece->parity & 1))
 		ctx->flags |= RAID5_PARITY_GONE;
-	ctx->trust = raid5_trust_in(io, piece->stripe);
+	ctx->trust = (uint8_t)raid5_trust_in(io, piece->stripe);
 	/* What one that is missing has is what the others make up for it, also where nothing was
 	 * written. */
 	if (ctx->trust == RAID5_TRUST_WRITTEN && (missing || PLANT(RAID5_FRESH_MODIFIED)))
