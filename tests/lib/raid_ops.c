@@ -418,14 +418,18 @@ static void leave_in_peace(const struct array *a)
 	accepted(inproc_call("bdev_raid_process", "{'name': '%s', 'action': 'resume'}", a->name));
 }
 
-/* Keeps what the last one that was refused said. */
-static void note(char **last, json_t *reply)
+/* Keeps what the last one that was refused said. Whether it asks for a word on parity. */
+static bool note(char **last, json_t *reply)
 {
+	bool asks = false;
+
 	if (json_object_get(reply, "error")) {
 		free(*last);
 		*last = json_dumps(reply, 0);
+		asks = strstr(*last, "trust_parity") != NULL;
 	}
 	json_decref(reply);
+	return asks;
 }
 
 static void make_whole(struct array *a)
@@ -434,6 +438,7 @@ static void make_whole(struct array *a)
 
 	for (time_t end = time(NULL) + PATIENCE_S; time(NULL) < end;) {
 		struct look look;
+		bool asks = false;
 
 		array_plug(a);
 		array_follow(a);
@@ -441,12 +446,12 @@ static void make_whole(struct array *a)
 		if (look.online && look.complete == a->num_members && !disk_is_removed(a->disk))
 			return;
 		for (unsigned i = 0; i < a->num_disks && !look.process; i++)
-			note(&last, inproc_call("bdev_raid_add_base_bdev",
-			                    "{'raid_bdev': '%s', 'base_bdev': '%s'}", a->name,
-			                    a->disks[i].name));
-		/* A member failed before stripes that were new had their parity. The load is not
-		 * there, so its data does not hang on it. */
-		if (last && strstr(last, "trust_parity"))
+			asks |= note(&last, inproc_call("bdev_raid_add_base_bdev",
+			                            "{'raid_bdev': '%s', 'base_bdev': '%s'}",
+			                            a->name, a->disks[i].name));
+		/* Without superblock: a member failed before all parity was looked at. The load is
+		 * not there, so its data does not hang on it. */
+		if (asks && !a->superblock)
 			accepted(inproc_call("bdev_raid_start",
 			        "{'name': '%s', 'trust_parity': true}", a->name));
 		usleep(1000);

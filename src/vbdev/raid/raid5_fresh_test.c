@@ -107,7 +107,7 @@ static void stop_and_start_without(unsigned member)
 	inproc_ok("bdev_raid_delete", "{'name': 'R'}");
 	inproc_ok("bdev_raid_set_options", "{'degraded_start_wait': 0}");
 	for (unsigned i = 0; i < MEMBERS; i++)
-		inproc_call("bdev_error_delete", "{'name': 'EE_m%u'}", i);
+		json_decref(inproc_call("bdev_error_delete", "{'name': 'EE_m%u'}", i));
 	for (unsigned i = 0; i < MEMBERS; i++) {
 		if (i != member)
 			inproc_ok("bdev_error_create", "{'base_name': 'm%u'}", i);
