@@ -53,8 +53,8 @@ static struct oracle {
 	bool created, whole; /* whole: all members have all data, and nothing is changing that */
 	bool must_start;     /* by itself: nothing is missing */
 	bool orderly;
-	bool trusted; /* it was said that parity is right, which may be recorded; not acted upon yet
-	               */
+	bool trusted; /* it was said that parity is right, and nobody has acted upon it */
+	bool loose;   /* what was never written may have changed */
 	bool absent[DISKS_MAX], saved[DISKS_MAX];
 	unsigned disks;
 	uint32_t last, clock;

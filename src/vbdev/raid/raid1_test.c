@@ -165,7 +165,8 @@ static void test_no_success_before_the_record(void **state)
 	disk_start(disk, &other, 2, BIO_WRITE, 0, 100, 1, &iov, 1);
 	usleep(20000);
 	assert_false(disk_poll(&other));
-	inproc_ok("bdev_error_resume_pending", "{'name': 'EE_m0'}");
+	while (!disk_poll(&io) || !disk_poll(&other))
+		inproc_ok("bdev_error_resume_pending", "{'name': 'EE_m0'}");
 	assert_int_equal(disk_wait(&io), 0);
 	assert_int_equal(disk_wait(&other), 0);
 	assert_int_equal(state_on_disk(0, 1), 2);

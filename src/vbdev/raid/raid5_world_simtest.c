@@ -27,10 +27,21 @@
  * goes, or can't be read. */
 static void forget_unwritten(void)
 {
+	oracle->loose = true;
 	for (unsigned i = 0; i < BLOCKS; i++) {
 		struct block *b = &oracle->blocks[i];
 
-		b->unknown |= b->durable == 0 && b->current == 0 && !b->inflight && b->maybes == 0;
+		b->unknown |= b->durable == 0 && b->current == 0;
+	}
+}
+
+/* The same of what may be unwritten again after a crash. */
+static void forget_lost(void)
+{
+	for (unsigned i = 0; i < BLOCKS && oracle->loose; i++) {
+		struct block *b = &oracle->blocks[i];
+
+		b->unknown |= b->durable == 0 && (b->inflight || (b->cut && b->maybes > 0));
 	}
 }
 
@@ -375,6 +386,7 @@ static void between(void)
 	bool nobody_absent = true;
 
 	(void)heal();
+	forget_lost();
 	for (unsigned i = 0; i < oracle->disks; i++)
 		nobody_absent &= !oracle->absent[i];
 	oracle->must_start = oracle->whole && nobody_absent;
