@@ -221,3 +221,29 @@ static inline void expect_layout(void)
 		        &model[b * BLOCK], BLOCK);
 	}
 }
+
+/* Compares parity with the data to the end; so many blocks of it differ, and are made right. */
+static inline void check_parity(bool repair, int64_t different, int64_t repaired)
+{
+	bool finished = false;
+
+	inproc_ok("bdev_raid_check", "{'name': 'R', 'repair': %s}", repair ? "true" : "false");
+	for (unsigned i = 0; i < 10000 && !finished; i++) {
+		json_t *entry = raid();
+		const json_t *check = json_object_get(entry, "check");
+
+		finished =
+		        strcmp(json_string_value(json_object_get(check, "state")), "finished") == 0;
+		if (finished) {
+			assert_int_equal(
+			        json_integer_value(json_object_get(check, "different_blocks")),
+			        different);
+			assert_int_equal(
+			        json_integer_value(json_object_get(check, "repaired_blocks")),
+			        repaired);
+		}
+		json_decref(entry);
+		usleep(1000);
+	}
+	assert_true(finished);
+}

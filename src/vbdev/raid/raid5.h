@@ -5,7 +5,8 @@
  *  - Parity is changed, and used to make up for a member, only by who has the rows of that stripe
  *    (raid5_lock), or the range of the array (bdev_range_lock), which nobody is in then.
  *  - Parity below valid_rows and outside of unsynced regions is the exclusive or of what the data
- *    strips hold, but for rows that somebody has. Other parity is not used to make up for anybody.
+ *    strips hold, but for rows that somebody has. Other parity makes up for nobody, but for what
+ *    follows.
  *  - From fresh_rows on the same holds for what was written: each write there makes the parity of
  *    its rows from all of their data. So it makes up for a member that is missing; what was never
  *    written has no value to keep. Parity of rows that were never written may be anything, so it is
@@ -73,7 +74,7 @@ static inline enum raid5_trust raid5_trust_in(const struct raid_io *io, uint64_t
 	                                                                : RAID5_TRUST_NONE;
 }
 
-/* Nobody has to be missing for lack of parity, but for unsynced regions. */
+/* All that was written to any one member can be made up, but for unsynced regions. */
 static inline bool raid5_is_complete(const struct raid_io *io)
 {
 	return io->fresh_rows <= io->valid_rows;

@@ -327,31 +327,6 @@ static void test_crash_is_mended_where_it_was_marked(void **state)
 	model_check();
 }
 
-static void check_parity(bool repair, int64_t different, int64_t repaired)
-{
-	bool finished = false;
-
-	inproc_ok("bdev_raid_check", "{'name': 'R', 'repair': %s}", repair ? "true" : "false");
-	for (unsigned i = 0; i < 10000 && !finished; i++) {
-		json_t *entry = raid();
-		const json_t *check = json_object_get(entry, "check");
-
-		finished =
-		        strcmp(json_string_value(json_object_get(check, "state")), "finished") == 0;
-		if (finished) {
-			assert_int_equal(
-			        json_integer_value(json_object_get(check, "different_blocks")),
-			        different);
-			assert_int_equal(
-			        json_integer_value(json_object_get(check, "repaired_blocks")),
-			        repaired);
-		}
-		json_decref(entry);
-		usleep(1000);
-	}
-	assert_true(finished);
-}
-
 /* Somebody has written past the array, to blocks of parity. */
 static void test_check_and_repair(void **state)
 {

@@ -231,10 +231,11 @@ int raid5_trust(struct raid *raid, struct err *err)
 		return err_set(err, -EALREADY, "'%s' is %s, and has nothing to trust in",
 		        raid->name, raid_state_text(raid->state));
 	/* Who returns must fit what was made up for it. */
-	if (raid->bitmap && !raid5_is_complete(&raid->io))
-		memset(raid->bitmap->ext.returns, 0, sizeof(raid->bitmap->ext.returns));
-	if (!raid5_is_complete(&raid->io))
+	if (!raid5_is_complete(&raid->io)) {
+		if (raid->bitmap)
+			memset(raid->bitmap->ext.returns, 0, sizeof(raid->bitmap->ext.returns));
 		raid5_set_valid(raid, raid_member_blocks(raid));
+	}
 	raid_bitmap_believe(raid);
 	raid_problem(raid, "parity", NULL, NULL);
 	raid_problem(raid, "resync", NULL, NULL);
