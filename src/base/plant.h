@@ -82,6 +82,7 @@
 #define MIRROR_PLANTS(X)                                                                           \
 	X(RAID_STALE_ACCEPTED, "a member that the superblock calls missing is taken as current")   \
 	X(RAID_DIVERGED_JOINED, "mirrors that went on without each other are put together")        \
+	X(RAID_JOINED_FORGOTTEN, "who left during a rebuild is taken for one that went on alone")  \
 	X(RAID_LEAVE_NOT_STORED, "that a member has left is not recorded")                         \
 	X(RAID_FAILED_READ, "a member that has failed is still read")                              \
 	X(RAID_COPY_NOT_WRITTEN, "the second copy of the superblock is not written")               \

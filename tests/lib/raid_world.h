@@ -56,6 +56,7 @@ static struct oracle {
 	bool trusted; /* it was said that parity is right, and nobody has acted upon it */
 	bool loose;   /* what was never written may have changed */
 	bool absent[DISKS_MAX], saved[DISKS_MAX];
+	bool rebuilt[DISKS_MAX], blind; /* since it was whole; and there was a crash since then */
 	unsigned disks;
 	uint32_t last, clock;
 	struct block blocks[BLOCKS_MAX];

@@ -461,6 +461,9 @@ void raid_bitmap_look(struct raid *raid);
 /* A member leaves; may_return: what it misses counts from here. */
 void raid_bitmap_left(struct raid *raid, unsigned slot, bool may_return);
 bool raid_bitmap_may_return(const struct raid *raid, unsigned slot);
+/* The one in the slot has all data now. has_joined: and others were missing then, and some are. */
+void raid_bitmap_joined(struct raid *raid, unsigned slot);
+bool raid_bitmap_has_joined(const struct raid *raid, unsigned slot);
 /* What the bdev in this slot lacks: a bit per region, or NULL: everything. The caller frees it. */
 uint64_t *raid_bitmap_missed(struct raid *raid, unsigned slot);
 /* Whether the next lacking block at or after *block is before end, and how many follow. */

@@ -368,19 +368,29 @@ static void merge_views(struct raid *raid, const struct bdev *bdev, const struct
 
 /*
  * Of one that our superblock doesn't count: it calls itself a member, and not one that we have, so
- * it went on without that. (Where ours does count it, the newer of both is the truth.)
+ * it went on without that. (Where ours does count it, the newer of both is the truth.) One that was
+ * given the data while this one was missing can't be known to it; then somebody who has been a
+ * member all the time, and whom it counts, shows that it has gone on alone nowhere.
  */
 static bool has_diverged(const struct raid *raid, const struct raid_sb *sb, unsigned self)
 {
+	bool unknown = false, common = false;
+
 	if (sb->slots[self].state != RAID_SB_CONFIGURED)
 		return false;
 	for (unsigned i = 0; i < raid->num_slots; i++) {
-		if (raid->slots[i].use == SLOT_IN && i != self &&
-		        uuid_compare(raid->slots[i].uuid, sb->slots[i].uuid) == 0 &&
-		        sb->slots[i].state != RAID_SB_CONFIGURED)
+		bool counted = sb->slots[i].state == RAID_SB_CONFIGURED,
+		     joined = raid_bitmap_has_joined(raid, i);
+
+		if (raid->slots[i].use != SLOT_IN || i == self ||
+		        uuid_compare(raid->slots[i].uuid, sb->slots[i].uuid) != 0)
+			continue;
+		if (!counted && !joined)
 			return true;
+		unknown |= !counted;
+		common |= counted && !joined;
 	}
-	return false;
+	return unknown && !common;
 }
 
 static bool same_places(const struct raid *raid, const struct raid_sb *sb)

@@ -196,6 +196,8 @@ static void settle(struct opening *o)
 	}
 	if (o->all_dirty || declared)
 		memset(b->ext.returns, 0, sizeof(b->ext.returns));
+	if (o->all_dirty)
+		memset(b->ext.joined, 0, sizeof(b->ext.joined));
 	if (o->all_dirty) {
 		b->ext.checkpoint_slot = RAID_NO_SLOT;
 		b->ext.since_seq = raid->sb.seq + 1;
@@ -479,6 +481,23 @@ void raid_bitmap_checkpoint(struct raid *raid, unsigned slot, uint64_t blocks, u
 	ext->checkpoint_seq = begun_seq;
 	if (slot < raid->num_slots)
 		uuid_copy(ext->checkpoint_uuid, raid->slots[slot].uuid);
+}
+
+void raid_bitmap_joined(struct raid *raid, unsigned slot)
+{
+	struct raid_bitmap *b = raid->bitmap;
+
+	if (b && raid_present(raid) == raid->num_slots)
+		memset(b->ext.joined, 0, sizeof(b->ext.joined));
+	else if (b && !PLANT(RAID_JOINED_FORGOTTEN))
+		b->ext.joined[slot / 8] |= (uint8_t)(1U << (slot % 8));
+}
+
+bool raid_bitmap_has_joined(const struct raid *raid, unsigned slot)
+{
+	const struct raid_bitmap *b = raid->bitmap;
+
+	return b && (b->ext.joined[slot / 8] >> (slot % 8) & 1);
 }
 
 bool raid_bitmap_may_return(const struct raid *raid, unsigned slot)

@@ -62,6 +62,7 @@ bool raid_ext_parse(const void *bytes, struct raid_ext *out)
 	out->valid_blocks = cursor_le64(&c);
 	out->checkpoint_seq = cursor_le64(&c);
 	out->fresh_blocks = cursor_le64(&c);
+	cursor_copy(&c, out->joined, sizeof(out->joined));
 	if (!(flags & FLAG_FRESH))
 		out->fresh_blocks = UINT64_MAX;
 	return cursor_ok(&c) &&
@@ -95,6 +96,7 @@ void raid_ext_encode(const struct raid_ext *ext, void *bytes)
 	writer_le64(&w, ext->valid_blocks);
 	writer_le64(&w, ext->checkpoint_seq);
 	writer_le64(&w, ext->fresh_blocks);
+	writer_copy(&w, ext->joined, sizeof(ext->joined));
 	BELLOWS_ASSERT(!w.bad);
 	w = writer_of((uint8_t *)bytes + EXT_CRC_OFFSET, 4);
 	writer_le32(&w, checksum(bytes, EXT_CRC_OFFSET));

@@ -32,6 +32,9 @@ struct raid_ext {
 	uint64_t num_regions; /* bits that there are; the last stands for all that follows */
 	/* Slots whose member may come back with what it missed alone: a bit each. */
 	uint8_t returns[32];
+	/* Slots whose member was given the data while another one was missing: whoever was missing
+	 * does not count it, and has not gone on without it. A bit each. */
+	uint8_t joined[32];
 	/* Of a rebuild: up to here everything is on the target. RAID_NO_SLOT: none. */
 	unsigned checkpoint_slot;
 	uint64_t checkpoint_blocks;

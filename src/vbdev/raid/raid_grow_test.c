@@ -44,23 +44,29 @@ static int64_t number_of(const char *key)
 	return n;
 }
 
-static bool is_complete(void)
+/* Nothing is being rebuilt, and so many members are there; 0: all. */
+static bool has_members(int64_t n)
 {
 	json_t *list = inproc_result("bdev_raid_get_bdevs", "{'category': 'online'}");
 	const json_t *raid = json_array_get(list, 0);
-	bool complete = raid && !json_object_get(raid, "process") &&
-	                json_integer_value(json_object_get(raid, "num_base_bdevs_discovered")) ==
-	                        json_integer_value(json_object_get(raid, "num_base_bdevs"));
+	int64_t there = json_integer_value(json_object_get(raid, "num_base_bdevs_discovered"));
+	int64_t all = json_integer_value(json_object_get(raid, "num_base_bdevs"));
+	bool has = raid && !json_object_get(raid, "process") && there == (n ? n : all);
 
 	json_decref(list);
-	return complete;
+	return has;
+}
+
+static void wait_for_members(int64_t n)
+{
+	for (unsigned i = 0; i < 120000 && !has_members(n); i++)
+		usleep(1000);
+	assert_true(has_members(n));
 }
 
 static void wait_until_complete(void)
 {
-	for (unsigned i = 0; i < 120000 && !is_complete(); i++)
-		usleep(1000);
-	assert_true(is_complete());
+	wait_for_members(0);
 }
 
 static void make_mirror(unsigned disks)
@@ -216,6 +222,80 @@ static void test_an_old_member_returns(void **state)
 	assert_int_equal(number_of("num_base_bdevs"), 3);
 	assert_int_equal(number_of("num_base_bdevs_operational"), 3);
 	expect_pattern(3);
+}
+
+/* A member that leaves meanwhile does not know the new one, which is no reason to refuse it. */
+static void leave_during_rebuild(void)
+{
+	make_mirror(3);
+	write_pattern(1);
+	inproc_ok("bdev_raid_set_options",
+	        "{'process_window_size_kb': 64, 'process_max_bandwidth_mb_sec': 1}");
+	grow("d2");
+	pull(0);
+	assert_false(has_members(2));
+	inproc_ok("bdev_raid_set_options", "{'process_max_bandwidth_mb_sec': 0}");
+	wait_for_members(2);
+	write_pattern(2);
+}
+
+static void expect_on_the_first_alone(uint64_t seed)
+{
+	wait_until_complete();
+	check_disks(3, 1);
+	restart();
+	inproc_ok("bdev_raid_set_options", "{'degraded_start_wait': 0}");
+	plug(0);
+	wait_for_array();
+	expect_pattern(seed);
+}
+
+static void test_one_leaves_meanwhile(void **state)
+{
+	(void)state;
+	leave_during_rebuild();
+	plug(0);
+	expect_on_the_first_alone(2);
+}
+
+static void test_one_leaves_meanwhile_and_returns_later(void **state)
+{
+	(void)state;
+	leave_during_rebuild();
+	restart();
+	inproc_ok("bdev_raid_set_options", "{'degraded_start_wait': 'never'}");
+	for (unsigned i = 0; i < 3; i++)
+		plug(i);
+	expect_on_the_first_alone(2);
+}
+
+/* Each of those that are there was rebuilt since they went on without the first: it is seen all the
+ * same that the first has gone on without them. */
+static void test_one_went_on_alone(void **state)
+{
+	(void)state;
+	make_mirror(3);
+	grow("d2");
+	wait_until_complete();
+	for (unsigned i = 0; i < 2; i++) {
+		restart();
+		inproc_ok("bdev_raid_set_options", "{'degraded_start_wait': 0}");
+		plug(i);
+		wait_for_array();
+		write_pattern(i);
+	}
+	plug(2);
+	wait_for_members(2);
+	pull(1);
+	plug(1);
+	wait_for_members(2);
+	plug(0);
+	usleep(50000);
+	assert_int_equal(number_of("num_base_bdevs_discovered"), 2);
+	expect_pattern(1);
+	/* Whoever has compared them says so. */
+	inproc_ok("bdev_raid_add_base_bdev", "{'raid_bdev': 'R', 'base_bdev': 'd0'}");
+	expect_on_the_first_alone(1);
 }
 
 /* It counts for the size, and is waited for when it is lost. */
@@ -429,6 +509,10 @@ int main(void)
 	        cmocka_unit_test_setup_teardown(test_one_more_under_load, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_it_is_found_again, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_an_old_member_returns, setup, teardown),
+	        cmocka_unit_test_setup_teardown(test_one_leaves_meanwhile, setup, teardown),
+	        cmocka_unit_test_setup_teardown(
+	                test_one_leaves_meanwhile_and_returns_later, setup, teardown),
+	        cmocka_unit_test_setup_teardown(test_one_went_on_alone, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_it_counts, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_without_superblock, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_the_new_one_fails, setup, teardown),

@@ -171,6 +171,7 @@ static void pages_written(void *arg, const struct err *err)
 		return;
 	}
 	raid_bitmap_left(raid, rb->slot, false);
+	raid_bitmap_joined(raid, rb->slot);
 	raid_sb_update(raid, raid->bdev->geometry.num_blocks);
 	raid_store(raid, (struct bdev_done){recorded, rb});
 }
@@ -441,6 +442,7 @@ void raid_rebuild_start(struct raid *raid, unsigned index, uint64_t seq)
 	slot->bdev = raid->bdev->bases[index];
 	str_copy(slot->name, sizeof(slot->name), slot->bdev->name);
 	uuid_copy(slot->uuid, slot->bdev->uuid);
+	bdev_set_problem(slot->bdev, "raid member", NULL, NULL);
 	raid->io.offset_blocks[index] = slot->data_offset_blocks;
 	if (!PLANT(RAID_TARGET_SKIPPED))
 		__atomic_fetch_or(&raid->io.writable, 1ULL << index, __ATOMIC_SEQ_CST);

@@ -99,6 +99,45 @@ static void act(void)
 	}
 }
 
+/* ---- who may be refused -----------------------------------------------------------------------
+ */
+
+static void note_rebuilt(void *arg, const struct bdev_event *event)
+{
+	(void)arg;
+	if (strcmp(event->type, "raid_rebuild_finished") == 0)
+		oracle->rebuilt[json_string_value(json_object_get(event->detail, "target"))[1] -
+		                '0'] = true;
+}
+
+/* Whoever started the array had all data, so nobody has what it lacks; and whom a disk that comes
+ * back has left behind as a member, and is one still, can tell. */
+static void judge_problem(
+        void *arg, const struct bdev *bdev, const char *key, const char *text, const char *action)
+{
+	const struct state *s = arg;
+
+	(void)key;
+	(void)action;
+	for (unsigned i = 0; i < oracle->disks && strstr(text, "without each other"); i++) {
+		if (s->in[i] && !s->target[i] && !oracle->rebuilt[i])
+			sim_fail("refused", "%s, and d%u knows it: %s", bdev->name, i, text);
+	}
+}
+
+static void judge_refusals(void)
+{
+	struct state s = look();
+
+	if (oracle->whole) {
+		memset(oracle->rebuilt, 0, sizeof(oracle->rebuilt));
+		oracle->blind = false;
+	}
+	/* What a crash has left of the records may not say it. */
+	if (!oracle->blind)
+		bdev_for_each_problem(judge_problem, &s);
+}
+
 static void step(void)
 {
 	unsigned block = (unsigned)rng_below(&rng, BLOCKS - REQUEST_BLOCKS);
@@ -126,6 +165,7 @@ static void step(void)
 		start(BIO_WRITE, block, count, rng_one_in(&rng, 3));
 	}
 	oracle->whole = oracle->whole || array_is_whole();
+	judge_refusals();
 }
 
 static void open_array(void)
@@ -172,6 +212,7 @@ static void create(void)
 static void live(unsigned life)
 {
 	begin();
+	bdev_subscribe(note_rebuilt, NULL);
 	plug_all();
 	if (!oracle->created && life == 0)
 		create();
@@ -179,6 +220,7 @@ static void live(unsigned life)
 	learning = true;
 	check_all();
 	learning = false;
+	oracle->blind |= !oracle->orderly;
 	oracle->orderly = oracle->must_start = false;
 	check_all();
 	for (unsigned i = 0; i < STEPS && life < LIVES; i++)
