@@ -226,17 +226,32 @@ static void print_problems(const json_t *raid, const json_t *problems, FILE *out
 	}
 }
 
+/* Of levels that can be without a member at all. */
+static void redundancy_text(char *text, size_t size, const json_t *raid)
+{
+	unsigned long long n = cli_u64(raid, "redundancy");
+
+	text[0] = '\0';
+	if (!is_online(raid) || !json_object_get(raid, "redundancy"))
+		return;
+	if (n > 0)
+		snprintf(text, size, ", can lose %llu", n);
+	else
+		str_copy(text, size, ", can lose none");
+}
+
 void raid_print(
         struct cli *cli, const json_t *raid, const json_t *bdevs, const json_t *problems, FILE *out)
 {
 	autofree char *process = raid_process_text(raid);
-	char size[SIZE_TEXT_MAX], members[64];
+	char size[SIZE_TEXT_MAX], members[64], redundancy[64];
 
 	raid_size_text(size, sizeof(size), raid, bdevs);
 	raid_members_text(members, sizeof(members), raid);
-	autofree char *head = xasprintf("%s: %s, %s%s%s, %s member%s", cli_str(raid, "name", "?"),
+	redundancy_text(redundancy, sizeof(redundancy), raid);
+	autofree char *head = xasprintf("%s: %s, %s%s%s, %s member%s%s", cli_str(raid, "name", "?"),
 	        cli_str(raid, "raid_level", "?"), raid_state_word(raid), *size ? ", " : "", size,
-	        members, strcmp(members, "1") == 0 ? "" : "s");
+	        members, strcmp(members, "1") == 0 ? "" : "s", redundancy);
 
 	print_line(head, out);
 	if (process) {

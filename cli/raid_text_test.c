@@ -25,7 +25,7 @@ static const char bdevs[] = "[{'name':'D0','num_blocks':8,'block_size':512},"
                             "{'name':'R','num_blocks':4194304,'block_size':512}]";
 
 static const char rebuilding[] =
-        "{'name':'R','state':'online','raid_level':'raid1','num_base_bdevs':3,"
+        "{'name':'R','state':'online','raid_level':'raid1','num_base_bdevs':3,'redundancy':0,"
         "'process':{'type':'rebuild','target':'D2','progress':{'blocks':1000,'percent':37},"
         "'bytes_per_sec':125829120,'paused':false,'seconds_left':312},"
         "'check':{'state':'finished','different_blocks':2,'repaired_blocks':1},"
@@ -63,7 +63,7 @@ static void an_array_is_told_with_what_to_do(void **state)
 
 	(void)state;
 	assert_string_equal(text,
-	        "R: raid1, rebuilding, 2 GiB, 1 of 3 members\n"
+	        "R: raid1, rebuilding, 2 GiB, 1 of 3 members, can lose none\n"
 	        "  rebuild of D2: 37 %, 120 MiB/s, 5 min left\n"
 	        "  last check: finished; 2 blocks differed, 1 repaired\n"
 	        "  problem: R is degraded\n"
