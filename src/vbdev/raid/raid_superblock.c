@@ -118,6 +118,11 @@ enum raid_sb_found raid_sb_parse(
 		err_set(err, -EINVAL, "it has no name, or no members");
 		return RAID_SB_NOT_SOUND;
 	}
+	if (out->seq > RAID_SB_SEQ_MAX) {
+		err_set(err, -EINVAL, "its sequence number %llu can't have been reached",
+		        (unsigned long long)out->seq);
+		return RAID_SB_NOT_SOUND;
+	}
 	return parse_slots(&c, out, entries, err);
 }
 

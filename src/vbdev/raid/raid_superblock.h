@@ -19,6 +19,7 @@
 #define RAID_SB_MAX_BYTES (RAID_SB_HEADER_BYTES + RAID_SB_SLOTS_MAX * RAID_SB_SLOT_BYTES)
 #define RAID_SB_NAME_BYTES 64 /* with the NUL */
 #define RAID_SB_MAJOR 1
+#define RAID_SB_SEQ_MAX (UINT64_MAX / 2) /* nobody has counted so far, and everybody may go on */
 
 #define RAID_RESERVED_BYTES MIB(1)         /* at least so much before the data */
 #define RAID_SB_COPY_BYTES_OFFSET KIB(64)  /* the second copy */

@@ -137,6 +137,13 @@ static void test_rules(void **state)
 	seal(LENGTH);
 	assert_int_equal(parse(sizeof(image)), RAID_SB_NOT_SOUND);
 	make_image();
+	put(128, RAID_SB_SEQ_MAX, 8);
+	seal(LENGTH);
+	assert_int_equal(parse(LENGTH), RAID_SB_OK);
+	put(128, RAID_SB_SEQ_MAX + 1, 8);
+	seal(LENGTH);
+	assert_int_equal(parse(LENGTH), RAID_SB_NOT_SOUND);
+	make_image();
 	memset(image + 40, 'x', 64);
 	seal(LENGTH);
 	assert_int_equal(parse(LENGTH), RAID_SB_NOT_SOUND);
