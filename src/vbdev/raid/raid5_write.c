@@ -216,31 +216,6 @@ static void submit_parity(
 	        raid5_rows_len(plan->rows));
 }
 
-static void write_again(struct bio *bio);
-
-static void write_slice(
-        struct bio *bio, const struct raid5_piece *piece, const struct raid5_plan *plan)
-{
-	uint64_t writable = raid5_load(&raid_io_of(bio_bdev(bio))->writable);
-
-	if (!bio_split_begin(bio, piece->members, write_again))
-		return;
-	bio_ctx(bio, struct raid5_ctx)->failed = RAID5_NOBODY;
-	submit_data(bio, piece, plan, writable);
-	if (plan->mode != RAID5_BLIND && (writable >> piece->parity & 1) &&
-	        !(PLANT(RAID5_PARITY_SKIPPED) && plan->blind != RAID5_NOBODY))
-		submit_parity(bio, piece, plan);
-	bio_split_end(bio, slice_written);
-}
-
-static void write_again(struct bio *bio)
-{
-	struct raid5_piece piece = raid5_piece_of(bio);
-	struct raid5_plan plan = plan_of(bio, &piece);
-
-	write_slice(bio, &piece, &plan);
-}
-
 /* ---- the second step: compute parity ---- */
 
 /* For a strip that can't be read: its rows, from all others. */
@@ -301,9 +276,43 @@ static void compute_parity(
 	xor_views(region(bio, piece, plan, piece->parity), 0, bytes, views, n);
 }
 
+/* Parity that needs nothing but what is written. */
+static bool computes_late(const struct bio *bio, const struct raid5_plan *plan)
+{
+	return plan->mode == RAID5_FULL && is_data(bio);
+}
+
+static void write_again(struct bio *bio);
+
+static void write_slice(
+        struct bio *bio, const struct raid5_piece *piece, const struct raid5_plan *plan)
+{
+	uint64_t writable = raid5_load(&raid_io_of(bio_bdev(bio))->writable);
+
+	if (!bio_split_begin(bio, piece->members, write_again))
+		return;
+	bio_ctx(bio, struct raid5_ctx)->failed = RAID5_NOBODY;
+	submit_data(bio, piece, plan, writable);
+	/* The data is on its way meanwhile, and what its children need was still in the cache. */
+	if (computes_late(bio, plan))
+		compute_parity(bio, piece, plan);
+	if (plan->mode != RAID5_BLIND && (writable >> piece->parity & 1) &&
+	        !(PLANT(RAID5_PARITY_SKIPPED) && plan->blind != RAID5_NOBODY))
+		submit_parity(bio, piece, plan);
+	bio_split_end(bio, slice_written);
+}
+
+static void write_again(struct bio *bio)
+{
+	struct raid5_piece piece = raid5_piece_of(bio);
+	struct raid5_plan plan = plan_of(bio, &piece);
+
+	write_slice(bio, &piece, &plan);
+}
+
 static void compute(struct bio *bio, const struct raid5_piece *piece, const struct raid5_plan *plan)
 {
-	if (plan->mode != RAID5_BLIND && (is_data(bio) || plan->mode != RAID5_FULL))
+	if (plan->mode != RAID5_BLIND && plan->mode != RAID5_FULL)
 		compute_parity(bio, piece, plan);
 	write_slice(bio, piece, plan);
 }
