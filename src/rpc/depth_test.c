@@ -52,7 +52,7 @@ static void queue_depths_are_sampled_on_demand(void **state)
 	struct disk_io io;
 
 	disk_start(disk, &io, 1, BIO_READ, 0, 0, 1, &iov, 1);
-	for (unsigned i = 0; i < 5000 && !seen; i++) {
+	for (unsigned i = 0; i < PATIENCE_MS && !seen; i++) {
 		json_decref(result);
 		result = inproc_result("bdev_get_iostat", "{'names': ['slow']}");
 		seen = json_integer_value(json_object_get(depth_row(result), "queue_depth")) == 1;

@@ -36,7 +36,7 @@ static void make_base_again(struct stack *stack)
 {
 	bool there = false;
 
-	for (unsigned i = 0; i < 5000 && !there; i++) {
+	for (unsigned i = 0; i < PATIENCE_MS && !there; i++) {
 		json_t *reply = inproc_call("bdev_malloc_create",
 		        "{'name': '%s', 'num_blocks': %llu, 'block_size': %u, "
 		        "'uuid': '00000000-0000-4000-8000-000000000001'}",

@@ -9,6 +9,9 @@
 
 #include "base/base.h"
 
+/* Looks, a millisecond apart, for what must happen: how soon is no test's business. */
+#define PATIENCE_MS 60000U
+
 /* Fails the test when the loops can't start. One at a time. */
 void inproc_start(unsigned data_loops);
 /* Ends the subsystems and removes all bdevs, as a daemon does that gets SIGTERM. */

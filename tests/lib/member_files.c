@@ -55,7 +55,7 @@ void plug(unsigned i)
 	bool there = false;
 
 	/* The name is free when the last of the old one is gone. */
-	for (unsigned k = 0; k < 5000 && !there; k++) {
+	for (unsigned k = 0; k < PATIENCE_MS && !there; k++) {
 		json_t *reply = inproc_call("bdev_aio_create",
 		        "{'name': '%s', 'filename': '%s', 'block_size': %u, 'uuid': '%s'}",
 		        files[i].name, files[i].path, files[i].block_bytes, files[i].uuid);
@@ -72,7 +72,7 @@ void plug(unsigned i)
 void pull(unsigned i)
 {
 	bdev_lose(files[i].name);
-	for (unsigned k = 0; k < 5000 && bdev_exists(files[i].name); k++)
+	for (unsigned k = 0; k < PATIENCE_MS && bdev_exists(files[i].name); k++)
 		usleep(1000);
 	assert_false(bdev_exists(files[i].name));
 }

@@ -99,7 +99,7 @@ static inline int operational(void)
 
 static inline void wait_for_operational(int n)
 {
-	for (unsigned i = 0; i < 10000 && operational() != n; i++)
+	for (unsigned i = 0; i < PATIENCE_MS && operational() != n; i++)
 		usleep(1000);
 	assert_int_equal(operational(), n);
 }
@@ -108,7 +108,7 @@ static inline void wait_for_process(void)
 {
 	bool running = true;
 
-	for (unsigned i = 0; i < 20000 && running; i++) {
+	for (unsigned i = 0; i < PATIENCE_MS && running; i++) {
 		json_t *entry = raid();
 
 		running = json_object_get(entry, "process") != NULL;
@@ -122,7 +122,7 @@ static inline void wait_for_state(const char *name)
 {
 	bool is = false;
 
-	for (unsigned i = 0; i < 10000 && !is; i++) {
+	for (unsigned i = 0; i < PATIENCE_MS && !is; i++) {
 		json_t *entry = raid();
 
 		is = strcmp(json_string_value(json_object_get(entry, "state")), name) == 0;

@@ -14,8 +14,6 @@
 #include "rpc/server.h"
 #include "tests/lib/inproc.h"
 
-#define PATIENCE_MS 20000
-
 static char socket_path[108];
 
 int rpc_client_connect(void)

@@ -139,7 +139,7 @@ static bool has_problem(void *arg)
 /* A table is read soon after its disk has another size. NULL: all is well. */
 static void expect_problem(const char *text)
 {
-	for (unsigned i = 0; i < 5000; i++) {
+	for (unsigned i = 0; i < PATIENCE_MS; i++) {
 		if (has_problem((void *)(uintptr_t)text))
 			return;
 		usleep(1000);

@@ -75,7 +75,7 @@ static int operational(void)
 
 static void wait_for_operational(int n)
 {
-	for (unsigned i = 0; i < 10000 && operational() != n; i++)
+	for (unsigned i = 0; i < PATIENCE_MS && operational() != n; i++)
 		usleep(1000);
 	assert_int_equal(operational(), n);
 }
@@ -84,7 +84,7 @@ static void wait_for_rebuild(void)
 {
 	bool running = true;
 
-	for (unsigned i = 0; i < 20000 && running; i++) {
+	for (unsigned i = 0; i < PATIENCE_MS && running; i++) {
 		json_t *entry = raid();
 
 		running = json_object_get(entry, "process") != NULL;
@@ -198,7 +198,7 @@ static void test_unreadable_blocks_are_mended(void **state)
 	          "'num_blocks': 16");
 	assert_int_equal(disk_read(disk, 64, 16, back), 0);
 	assert_memory_equal(data, back, sizeof(data));
-	for (unsigned i = 0; i < 5000 && writes_of(0) < 2; i++)
+	for (unsigned i = 0; i < PATIENCE_MS && writes_of(0) < 2; i++)
 		usleep(1000);
 	assert_int_equal(writes_of(0), 2);
 	assert_int_equal(writes_of(1), 1);
@@ -209,7 +209,7 @@ static void test_unreadable_blocks_are_mended(void **state)
 	memset(back, 0, sizeof(back));
 	assert_int_equal(disk_read(disk, 64, 16, back), 0);
 	assert_memory_equal(data, back, sizeof(data));
-	for (unsigned i = 0; i < 5000 && (writes_of(0) < 3 || writes_of(1) < 2); i++)
+	for (unsigned i = 0; i < PATIENCE_MS && (writes_of(0) < 3 || writes_of(1) < 2); i++)
 		usleep(1000);
 	assert_int_equal(writes_of(0), 3);
 	assert_int_equal(writes_of(1), 2);
@@ -283,7 +283,7 @@ static void test_rebuild_that_fails(void **state)
 	/* The source can't be read there. */
 	inject(0, "'io_type': 'read', 'error_type': 'failure', 'num': 1, 'offset_blocks': 6000, "
 	          "'num_blocks': 10");
-	for (unsigned i = 0; i < 5000; i++) {
+	for (unsigned i = 0; i < PATIENCE_MS; i++) {
 		json_t *reply = inproc_call(
 		        "bdev_raid_add_base_bdev", "{'raid_bdev': 'R', 'base_bdev': 'EE_m1'}");
 		bool added = json_object_get(reply, "result") != NULL;
@@ -347,7 +347,7 @@ static void test_rebuild_is_paused_and_cancelled(void **state)
 		inproc_ok("bdev_raid_process", "{'name': 'R', 'action': 'cancel'}");
 		wait_for_operational(1);
 		inproc_ok("bdev_raid_set_options", "{'process_max_bandwidth_mb_sec': 0}");
-		for (unsigned i = 0; i < 1000 && operational() < 2; i++) {
+		for (unsigned i = 0; i < PATIENCE_MS && operational() < 2; i++) {
 			json_decref(inproc_call("bdev_raid_add_base_bdev",
 			        "{'raid_bdev': 'R', 'base_bdev': 'EE_m1'}"));
 			usleep(1000);

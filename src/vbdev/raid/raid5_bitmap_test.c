@@ -87,7 +87,7 @@ static int64_t percent(void)
 
 static void wait_for_half(void)
 {
-	for (unsigned i = 0; i < 20000 && percent() < 50; i++)
+	for (unsigned i = 0; i < PATIENCE_MS && percent() < 50; i++)
 		usleep(1000);
 	assert_true(percent() >= 50);
 }
@@ -318,7 +318,7 @@ static void test_crash_is_mended_where_it_was_marked(void **state)
 	(void)state;
 	crash();
 	find_again();
-	for (unsigned i = 0; i < 20000 && regions_left() > 0; i++)
+	for (unsigned i = 0; i < PATIENCE_MS && regions_left() > 0; i++)
 		usleep(1000);
 	assert_int_equal(regions_left(), 0);
 	assert_true(count_of(0, "bytes_read") < (int64_t)((BLOCKS - RESERVED) * BLOCK / 2));

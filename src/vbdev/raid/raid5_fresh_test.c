@@ -122,7 +122,7 @@ static void stop_and_start_without(unsigned member)
 			inproc_ok("bdev_error_create", "{'base_name': 'm%u'}", i);
 	}
 	inproc_ok("bdev_wait_for_examine", NULL);
-	for (unsigned i = 0; i < 5000 && !bdev_exists("R"); i++)
+	for (unsigned i = 0; i < PATIENCE_MS && !bdev_exists("R"); i++)
 		usleep(1000);
 	disk = disk_open("R", true);
 }

@@ -124,7 +124,7 @@ static void test_unreadable_blocks_are_made_up_and_mended(void **state)
 			assert_int_equal(disk_read(disk, STRIP + 4, 8, back), 0);
 		if (!many)
 			assert_memory_equal(back, model + (STRIP + 4) * BLOCK, 8 * BLOCK);
-		for (unsigned i = 0; i < 5000 && count_of(1, "num_write_ops") == writes; i++)
+		for (unsigned i = 0; i < PATIENCE_MS && count_of(1, "num_write_ops") == writes; i++)
 			usleep(1000);
 		if (!many)
 			assert_true(count_of(1, "num_write_ops") > writes);
@@ -148,7 +148,7 @@ static void test_unreadable_blocks_are_made_up_and_mended(void **state)
 	memset(back, 0, 8 * BLOCK);
 	assert_int_equal(disk_read(disk, STRIP + 4, 8, back), 0);
 	assert_memory_equal(back, model + (STRIP + 4) * BLOCK, 8 * BLOCK);
-	for (unsigned i = 0; i < 5000 && count_of(1, "num_write_ops") == writes; i++)
+	for (unsigned i = 0; i < PATIENCE_MS && count_of(1, "num_write_ops") == writes; i++)
 		usleep(1000);
 	assert_true(count_of(1, "num_write_ops") > writes);
 	/* A write that needs what they hold. */
@@ -237,7 +237,7 @@ static void test_restart_in_order(void **state)
 	for (unsigned i = 1; i < MEMBERS; i++)
 		inproc_ok("bdev_error_create", "{'base_name': 'm%u'}", i);
 	inproc_ok("bdev_wait_for_examine", NULL);
-	for (unsigned i = 0; i < 5000 && !bdev_exists("R"); i++)
+	for (unsigned i = 0; i < PATIENCE_MS && !bdev_exists("R"); i++)
 		usleep(1000);
 	disk = disk_open("R", true);
 	assert_int_equal(operational(), MEMBERS - 1);
@@ -281,7 +281,8 @@ static void test_growth(void **state)
 	assert_int_equal(bdev_blocks_of("R"), SIZE + more * (MEMBERS - 1));
 	inproc_ok("bdev_raid_add_base_bdev", "{'raid_bdev': 'R', 'base_bdev': 'EE_m1'}");
 	wait_for_process();
-	for (unsigned i = 0; i < 5000 && bdev_blocks_of("R") == SIZE + more * (MEMBERS - 1); i++)
+	for (unsigned i = 0; i < PATIENCE_MS && bdev_blocks_of("R") == SIZE + more * (MEMBERS - 1);
+	        i++)
 		usleep(1000);
 	assert_int_equal(bdev_blocks_of("R"), SIZE + 2 * more * (MEMBERS - 1));
 	wait_for_process();

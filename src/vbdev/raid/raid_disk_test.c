@@ -38,7 +38,7 @@ static int teardown(void **state)
 
 static void wait_for(const char *name)
 {
-	for (unsigned i = 0; i < 10000 && !bdev_exists(name); i++)
+	for (unsigned i = 0; i < PATIENCE_MS && !bdev_exists(name); i++)
 		usleep(1000);
 	assert_true(bdev_exists(name));
 }
@@ -69,7 +69,7 @@ static int64_t number_of(const char *name, const char *key)
 /* Also a rebuild that has still to begin. */
 static void wait_until_complete(const char *name)
 {
-	for (unsigned i = 0; i < 20000; i++) {
+	for (unsigned i = 0; i < PATIENCE_MS; i++) {
 		json_t *raid = raid_of(name);
 		bool done =
 		        raid && !json_object_get(raid, "process") &&
@@ -534,7 +534,7 @@ static void test_damaged_page_of_the_bitmap(void **state)
 	plug(0);
 	plug(1);
 	wait_for("R");
-	for (unsigned i = 0; i < 10000 && busy; i++, usleep(1000)) {
+	for (unsigned i = 0; i < PATIENCE_MS && busy; i++, usleep(1000)) {
 		entry = raid_of("R");
 		busy = json_object_get(entry, "resync_regions_left");
 		json_decref(entry);

@@ -59,7 +59,7 @@ static bool has_members(int64_t n)
 
 static void wait_for_members(int64_t n)
 {
-	for (unsigned i = 0; i < 120000 && !has_members(n); i++)
+	for (unsigned i = 0; i < PATIENCE_MS && !has_members(n); i++)
 		usleep(1000);
 	assert_true(has_members(n));
 }
@@ -157,7 +157,7 @@ static void expect_pattern(uint64_t seed)
 
 static void wait_for_array(void)
 {
-	for (unsigned i = 0; i < 10000 && !bdev_exists("R"); i++)
+	for (unsigned i = 0; i < PATIENCE_MS && !bdev_exists("R"); i++)
 		usleep(1000);
 	assert_true(bdev_exists("R"));
 }
@@ -373,7 +373,8 @@ static void begin_to_grow(const char *base)
 
 static int end_of_growth(void)
 {
-	for (unsigned i = 0; i < 10000 && !__atomic_load_n(&growth.done, __ATOMIC_ACQUIRE); i++)
+	for (unsigned i = 0; i < PATIENCE_MS && !__atomic_load_n(&growth.done, __ATOMIC_ACQUIRE);
+	        i++)
 		usleep(1000);
 	assert_true(growth.done);
 	return growth.error;
@@ -392,7 +393,7 @@ static void test_the_new_one_fails(void **state)
 	assert_int_equal(number_of("num_base_bdevs"), 3);
 	check_disks(2, 0);
 	expect_pattern(1);
-	for (unsigned i = 0; i < 5000 && number_of("num_base_bdevs_discovered") > 2; i++)
+	for (unsigned i = 0; i < PATIENCE_MS && number_of("num_base_bdevs_discovered") > 2; i++)
 		usleep(1000);
 	inproc_ok("bdev_raid_add_base_bdev", "{'raid_bdev': 'R', 'base_bdev': 'd2'}");
 	wait_until_complete();
@@ -417,7 +418,7 @@ static void test_the_new_one_goes(void **state)
 	}
 	if (number_of("num_base_bdevs") == 2)
 		grow("d2");
-	for (unsigned i = 0; i < 5000 && number_of("num_base_bdevs_discovered") < 3; i++) {
+	for (unsigned i = 0; i < PATIENCE_MS && number_of("num_base_bdevs_discovered") < 3; i++) {
 		json_decref(inproc_call(
 		        "bdev_raid_add_base_bdev", "{'raid_bdev': 'R', 'base_bdev': 'd2'}"));
 		usleep(1000);
@@ -467,7 +468,7 @@ static void test_others_change(void **state)
 	begin_to_grow("d3");
 	pull(0);
 	assert_int_equal(end_of_growth(), 0);
-	for (unsigned i = 0; i < 5000 && number_of("num_base_bdevs_discovered") > 3; i++)
+	for (unsigned i = 0; i < PATIENCE_MS && number_of("num_base_bdevs_discovered") > 3; i++)
 		usleep(1000);
 	plug(0);
 	wait_until_complete();

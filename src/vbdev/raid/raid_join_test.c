@@ -92,7 +92,7 @@ static bool is_whole(void)
 
 static void wait_until_whole(void)
 {
-	for (unsigned i = 0; i < 20000 && !is_whole(); i++)
+	for (unsigned i = 0; i < PATIENCE_MS && !is_whole(); i++)
 		usleep(1000);
 	assert_true(is_whole());
 }
@@ -102,7 +102,7 @@ static void wait_for_free_place(void)
 {
 	bool taken = true;
 
-	for (unsigned i = 0; i < 20000 && taken; i++) {
+	for (unsigned i = 0; i < PATIENCE_MS && taken; i++) {
 		json_t *reply = inproc_call(
 		        "bdev_raid_add_base_bdev", "{'raid_bdev': 'R', 'base_bdev': 'tiny'}");
 		const json_t *error = json_object_get(reply, "error");

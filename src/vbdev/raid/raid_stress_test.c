@@ -137,7 +137,7 @@ static void make_whole(const uint64_t *sizes)
 		snprintf(name, sizeof(name), "m%u", i);
 		disk_resize(name, most, NULL);
 	}
-	for (unsigned k = 0; k < 20000; k++) {
+	for (unsigned k = 0; k < PATIENCE_MS; k++) {
 		if (complete_members(&rebuilding) == (int)MEMBERS && !rebuilding)
 			return;
 		for (unsigned i = 0; i < MEMBERS && !rebuilding; i++)

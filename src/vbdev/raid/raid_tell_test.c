@@ -48,7 +48,7 @@ static const char *told(void)
 
 static void wait_told(const char *expected)
 {
-	for (unsigned i = 0; i < 10000 && strcmp(told(), "") == 0; i++)
+	for (unsigned i = 0; i < PATIENCE_MS && strcmp(told(), "") == 0; i++)
 		usleep(1000);
 	assert_string_equal(types, expected);
 }
@@ -82,7 +82,7 @@ static bool is_busy(void)
 
 static void wait_until_idle(void)
 {
-	for (unsigned i = 0; i < 20000 && is_busy(); i++)
+	for (unsigned i = 0; i < PATIENCE_MS && is_busy(); i++)
 		usleep(1000);
 	assert_false(is_busy());
 }
@@ -146,7 +146,7 @@ static void test_a_spare_is_used(void **state)
 	(void)state;
 	inproc_ok("bdev_raid_add_spare", "{'base_bdev': 'd2'}");
 	pull(0);
-	for (unsigned i = 0; i < 10000 && !strstr(told(), "spare_used"); i++)
+	for (unsigned i = 0; i < PATIENCE_MS && !strstr(told(), "spare_used"); i++)
 		usleep(1000);
 	assert_string_equal(text(json_array_size(details) - 1, "spare"), "d2");
 	wait_until_idle();
@@ -165,7 +165,7 @@ static void test_no_member_is_left(void **state)
 	/* One of them starts alone. */
 	inproc_ok("bdev_raid_set_options", "{'degraded_start_wait': 0}");
 	plug(1);
-	for (unsigned i = 0; i < 10000 && !bdev_exists("R"); i++)
+	for (unsigned i = 0; i < PATIENCE_MS && !bdev_exists("R"); i++)
 		usleep(1000);
 	assert_non_null(strstr(told(), "degraded "));
 	assert_string_equal(text(0, "how"), "not there at the start");

@@ -82,7 +82,7 @@ static bool is_in_state(const char *name, const char *state)
 
 static void wait_for_state(const char *name, const char *state)
 {
-	for (unsigned i = 0; i < 10000 && !is_in_state(name, state); i++)
+	for (unsigned i = 0; i < PATIENCE_MS && !is_in_state(name, state); i++)
 		usleep(1000);
 	assert_true(is_in_state(name, state));
 }
@@ -98,7 +98,7 @@ static bool is_rebuilding(const char *name)
 
 static void wait_for_rebuild(const char *name)
 {
-	for (unsigned i = 0; i < 20000 && is_rebuilding(name); i++)
+	for (unsigned i = 0; i < PATIENCE_MS && is_rebuilding(name); i++)
 		usleep(1000);
 	assert_false(is_rebuilding(name));
 }
@@ -208,7 +208,7 @@ static void make_again(const char *name)
 {
 	bool there = false;
 
-	for (unsigned i = 0; i < 5000 && !there; i++) {
+	for (unsigned i = 0; i < PATIENCE_MS && !there; i++) {
 		json_t *reply = inproc_call("bdev_malloc_create",
 		        "{'name': '%s', 'num_blocks': %llu, 'block_size': 512}", name, BLOCKS);
 
@@ -247,7 +247,7 @@ static void test_members_come_later(void **state)
 	inproc_ok("bdev_raid_add_base_bdev", "{'raid_bdev': 'S', 'base_bdev': 'm2'}");
 	expect_raid("S", "configuring", 1, 2);
 	bdev_lose("m2");
-	for (unsigned i = 0; i < 1000 && bdev_exists("m2"); i++)
+	for (unsigned i = 0; i < PATIENCE_MS && bdev_exists("m2"); i++)
 		usleep(1000);
 	expect_raid("S", "configuring", 0, 2);
 	/* Its place is kept for it. */
@@ -380,8 +380,8 @@ static void wait_for_member(const char *name, unsigned slot, const char *member)
 {
 	char buf[64];
 
-	for (unsigned i = 0; i < 10000 && strcmp(member_in(name, slot, buf, sizeof(buf)), member);
-	        i++)
+	for (unsigned i = 0;
+	        i < PATIENCE_MS && strcmp(member_in(name, slot, buf, sizeof(buf)), member); i++)
 		usleep(1000);
 	assert_string_equal(member_in(name, slot, buf, sizeof(buf)), member);
 }
@@ -422,7 +422,7 @@ static void check(bool repair, int64_t different, int64_t repaired)
 	json_t *raid = NULL;
 
 	inproc_ok("bdev_raid_check", "{'name': 'R', 'repair': %s}", repair ? "true" : "false");
-	for (unsigned i = 0; i < 10000; i++) {
+	for (unsigned i = 0; i < PATIENCE_MS; i++) {
 		json_decref(raid);
 		raid = find_raid("online", "R");
 		found = json_object_get(raid, "check");
