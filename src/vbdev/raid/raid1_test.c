@@ -3,6 +3,7 @@
  * mended, and the one that failed is recorded before anybody hears of success.
  */
 #include <errno.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -11,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "bdev/bdev.h"
 #include "tests/lib/disk.h"
 #include "tests/lib/expect.h"
 #include "tests/lib/inproc.h"
@@ -170,6 +172,57 @@ static void test_no_success_before_the_record(void **state)
 	assert_int_equal(disk_wait(&io), 0);
 	assert_int_equal(disk_wait(&other), 0);
 	assert_int_equal(state_on_disk(0, 1), 2);
+}
+
+static bool taken_out;
+
+static void *take_out(void *arg)
+{
+	inproc_ok("bdev_raid_remove_base_bdev", "{'name': 'EE_m1'}");
+	__atomic_store_n(&taken_out, true, __ATOMIC_SEQ_CST);
+	return arg;
+}
+
+static void set_step_timeout(void *arg)
+{
+	bdev_options()->step_timeout_ms = *(const uint32_t *)arg;
+}
+
+static bool is_slow_to_record(void)
+{
+	json_t *list = inproc_result("bdev_get_problems", NULL);
+	autofree char *text = json_dumps(list, 0);
+
+	json_decref(list);
+	return strstr(text, "takes long");
+}
+
+/* Whoever hears that a member is out may use it for something else. */
+static void test_no_removal_before_the_record(void **state)
+{
+	uint32_t short_ms = 200, long_ms = BDEV_STEP_TIMEOUT_MS;
+	pthread_t remover;
+
+	(void)state;
+	make_array(2, true);
+	inproc_run(set_step_timeout, &short_ms);
+	inject(0, "'io_type': 'write', 'error_type': 'pending', 'offset_blocks': 0, 'num_blocks': "
+	          "2048");
+	taken_out = false;
+	assert_int_equal(pthread_create(&remover, NULL, take_out, NULL), 0);
+	for (unsigned i = 0; i < PATIENCE_MS && !is_slow_to_record(); i++)
+		usleep(1000);
+	usleep(100000);
+	assert_false(__atomic_load_n(&taken_out, __ATOMIC_SEQ_CST));
+	assert_int_equal(state_on_disk(0, 1), 1);
+	while (!__atomic_load_n(&taken_out, __ATOMIC_SEQ_CST)) {
+		inproc_ok("bdev_error_resume_pending", "{'name': 'EE_m0'}");
+		usleep(1000);
+	}
+	pthread_join(remover, NULL);
+	assert_int_equal(state_on_disk(0, 1), 0);
+	inproc_run(set_step_timeout, &long_ms);
+	assert_false(is_slow_to_record());
 }
 
 static void unreadable(unsigned member, unsigned block)
@@ -382,6 +435,7 @@ int main(void)
 	        cmocka_unit_test_setup_teardown(
 	                test_failed_write_is_recorded_first, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_no_success_before_the_record, setup, teardown),
+	        cmocka_unit_test_setup_teardown(test_no_removal_before_the_record, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_unreadable_blocks_are_mended, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_failures_under_load, setup, teardown),
 	        cmocka_unit_test_setup_teardown(test_rebuild_that_fails, setup, teardown),

@@ -112,11 +112,16 @@ static void removal_answer(void *arg, const struct err *err)
 
 /* It may have failed a moment before, and been recorded as one that may come back with what it
  * missed alone. But from this answer on anybody may write to it. */
-static void removed(void *arg, const struct err *err)
+static void recorded(void *arg, const struct err *err)
 {
 	struct removing *r = arg;
 	struct raid *raid = r->raid;
+	struct err lost = ERR_NONE;
 
+	if (!err && raid->lost) {
+		err_set(&lost, -EIO, "the array is going, and its members may still count it");
+		err = &lost;
+	}
 	if (err || raid->state != RAID_ONLINE || raid->slots[r->index].use != SLOT_FREE ||
 	        !raid_bitmap_may_return(raid, r->index)) {
 		removal_answer(r, err);
@@ -124,6 +129,18 @@ static void removed(void *arg, const struct err *err)
 	}
 	raid_bitmap_left(raid, r->index, false);
 	raid_store_ext(raid, (struct bdev_done){removal_answer, r});
+}
+
+/* The core has no patience with members that are slow to record it. */
+static void removed(void *arg, const struct err *err)
+{
+	struct removing *r = arg;
+
+	if (!err && r->raid->slots[r->index].use == SLOT_LEAVING)
+		raid_member_leave(
+		        r->raid, r->index, RAID_SB_MISSING, (struct bdev_done){recorded, r});
+	else
+		recorded(r, err);
 }
 
 static void start_removal(struct rpc_request *request, struct raid *raid, unsigned index)

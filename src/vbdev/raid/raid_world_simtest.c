@@ -1,5 +1,5 @@
 /*
- * Mirrors with superblock in a world of their own, drawn from a seed: two or three simulated disks
+ * Mirrors with superblock in a world of their own, drawn from a seed: two to four simulated disks
  * with caches, writes and flushes on all loops, members that are taken out, pulled, fail, come
  * back, or come back as they were long ago; power cuts and killed daemons at any point at which a
  * disk changes; rotten superblocks and torn pages of the bitmap; somebody else who uses the array
@@ -11,7 +11,7 @@
  */
 #define BLOCKS 1024U /* 8 regions */
 #define DISK_BLOCKS BLOCKS
-#define DISKS_MAX 3U
+#define DISKS_MAX 4U
 #define PLANT_SEEDS 800U
 #include "tests/lib/raid_world.h"
 
