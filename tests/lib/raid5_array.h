@@ -228,7 +228,7 @@ static inline void check_parity(bool repair, int64_t different, int64_t repaired
 	bool finished = false;
 
 	inproc_ok("bdev_raid_check", "{'name': 'R', 'repair': %s}", repair ? "true" : "false");
-	for (unsigned i = 0; i < 10000 && !finished; i++) {
+	for (unsigned i = 0; i < PATIENCE_MS && !finished; i++) {
 		json_t *entry = raid();
 		const json_t *check = json_object_get(entry, "check");
 

@@ -1,7 +1,8 @@
 /*
  * raid5_write.c: writes into one stripe, with its rows locked: what is needed is read, parity is
- * computed, data and parity are written. It goes by slices where a buffer would be too large. Write
- * zeroes is the same with data that adds nothing to parity.
+ * computed, data and parity are written; where nothing is read, data goes first. It goes by slices
+ * where a buffer would be too large. Write zeroes is the same with data that adds nothing to
+ * parity.
  */
 /* tidy: data path */
 #include <errno.h>
@@ -59,6 +60,66 @@ static uint64_t place_of(
         const struct raid_io *io, const struct raid5_piece *piece, unsigned slot, uint64_t row)
 {
 	return io->offset_blocks[slot] + (piece->stripe << piece->strip_shift) + row;
+}
+
+/* ---- parity ---- */
+
+/* For a strip that can't be read: its rows, from all others. */
+static void make_up(struct bio *bio, const struct raid5_piece *piece, const struct raid5_plan *plan)
+{
+	const void *src[RAID5_SLOTS_MAX];
+	unsigned n = 0;
+
+	for (unsigned m = 0; m < piece->members; m++) {
+		if (m != plan->blind)
+			src[n++] = region(bio, piece, plan, m);
+	}
+	xor_gen_bytes(region(bio, piece, plan, plan->blind), src, n,
+	        raid5_rows_len(plan->rows) << bio_bdev(bio)->block_shift);
+}
+
+/* The rows of a member that go into parity. */
+static struct raid5_rows summed(
+        const struct raid5_piece *piece, const struct raid5_plan *plan, unsigned member)
+{
+	if (plan->mode != RAID5_ALL)
+		return raid5_plan_read(piece, plan, member);
+	if (member == piece->parity)
+		return plan->rows;
+	return raid5_plan_data(piece, plan, raid5_index_of(piece, member));
+}
+
+static void compute_parity(
+        struct bio *bio, const struct raid5_piece *piece, const struct raid5_plan *plan)
+{
+	unsigned shift = bio_bdev(bio)->block_shift, n = 0;
+	uint64_t lo = plan->rows.lo;
+	size_t bytes = raid5_rows_len(plan->rows) << shift;
+	struct iovec regions[RAID5_SLOTS_MAX];
+	struct xor_view views[2 * RAID5_SLOTS_MAX];
+
+	if (plan->mode == RAID5_ALL)
+		make_up(bio, piece, plan);
+	for (unsigned m = 0; m < piece->members && plan->mode != RAID5_FULL; m++) {
+		struct raid5_rows rows = summed(piece, plan, m);
+
+		if (raid5_rows_len(rows) == 0 || (PLANT(RAID5_OLD_LEFT_OUT) && m == piece->parity))
+			continue;
+		/* What was read begins at its place among the plan's rows. */
+		regions[m] = (struct iovec){region(bio, piece, plan, m), bytes};
+		views[n++] = (struct xor_view){(rows.lo - lo) << shift, (rows.hi - lo) << shift,
+		        &regions[m], (rows.lo - lo) << shift};
+	}
+	for (unsigned d = 0; d + 1 < piece->members && is_data(bio); d++) {
+		struct raid5_rows rows = raid5_plan_data(piece, plan, d);
+
+		if (raid5_rows_len(rows) > 0)
+			views[n++] = (struct xor_view){(rows.lo - lo) << shift,
+			        (rows.hi - lo) << shift, bio->iov,
+			        bio->iov_skip_bytes +
+			                (raid5_skip_blocks(piece, d, rows.lo) << shift)};
+	}
+	xor_views(region(bio, piece, plan, piece->parity), 0, bytes, views, n);
 }
 
 /* ---- the third step: write ---- */
@@ -216,66 +277,6 @@ static void submit_parity(
 	        raid5_rows_len(plan->rows));
 }
 
-/* ---- the second step: compute parity ---- */
-
-/* For a strip that can't be read: its rows, from all others. */
-static void make_up(struct bio *bio, const struct raid5_piece *piece, const struct raid5_plan *plan)
-{
-	const void *src[RAID5_SLOTS_MAX];
-	unsigned n = 0;
-
-	for (unsigned m = 0; m < piece->members; m++) {
-		if (m != plan->blind)
-			src[n++] = region(bio, piece, plan, m);
-	}
-	xor_gen_bytes(region(bio, piece, plan, plan->blind), src, n,
-	        raid5_rows_len(plan->rows) << bio_bdev(bio)->block_shift);
-}
-
-/* The rows of a member that go into parity. */
-static struct raid5_rows summed(
-        const struct raid5_piece *piece, const struct raid5_plan *plan, unsigned member)
-{
-	if (plan->mode != RAID5_ALL)
-		return raid5_plan_read(piece, plan, member);
-	if (member == piece->parity)
-		return plan->rows;
-	return raid5_plan_data(piece, plan, raid5_index_of(piece, member));
-}
-
-static void compute_parity(
-        struct bio *bio, const struct raid5_piece *piece, const struct raid5_plan *plan)
-{
-	unsigned shift = bio_bdev(bio)->block_shift, n = 0;
-	uint64_t lo = plan->rows.lo;
-	size_t bytes = raid5_rows_len(plan->rows) << shift;
-	struct iovec regions[RAID5_SLOTS_MAX];
-	struct xor_view views[2 * RAID5_SLOTS_MAX];
-
-	if (plan->mode == RAID5_ALL)
-		make_up(bio, piece, plan);
-	for (unsigned m = 0; m < piece->members && plan->mode != RAID5_FULL; m++) {
-		struct raid5_rows rows = summed(piece, plan, m);
-
-		if (raid5_rows_len(rows) == 0 || (PLANT(RAID5_OLD_LEFT_OUT) && m == piece->parity))
-			continue;
-		/* What was read begins at its place among the plan's rows. */
-		regions[m] = (struct iovec){region(bio, piece, plan, m), bytes};
-		views[n++] = (struct xor_view){(rows.lo - lo) << shift, (rows.hi - lo) << shift,
-		        &regions[m], (rows.lo - lo) << shift};
-	}
-	for (unsigned d = 0; d + 1 < piece->members && is_data(bio); d++) {
-		struct raid5_rows rows = raid5_plan_data(piece, plan, d);
-
-		if (raid5_rows_len(rows) > 0)
-			views[n++] = (struct xor_view){(rows.lo - lo) << shift,
-			        (rows.hi - lo) << shift, bio->iov,
-			        bio->iov_skip_bytes +
-			                (raid5_skip_blocks(piece, d, rows.lo) << shift)};
-	}
-	xor_views(region(bio, piece, plan, piece->parity), 0, bytes, views, n);
-}
-
 /* Parity that needs nothing but what is written. */
 static bool computes_late(const struct bio *bio, const struct raid5_plan *plan)
 {
@@ -309,6 +310,8 @@ static void write_again(struct bio *bio)
 
 	write_slice(bio, &piece, &plan);
 }
+
+/* ---- the second step: parity of what was read ---- */
 
 static void compute(struct bio *bio, const struct raid5_piece *piece, const struct raid5_plan *plan)
 {

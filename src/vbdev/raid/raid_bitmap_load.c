@@ -16,6 +16,18 @@
 	16 /* so many times as many, before the last one stands for all the rest                   \
 	    */
 
+static bool has_slot(const uint8_t *bits, unsigned slot)
+{
+	return bits[slot / 8] >> (slot % 8) & 1;
+}
+
+static void put_slot(uint8_t *bits, unsigned slot, bool on)
+{
+	uint8_t bit = (uint8_t)(1U << (slot % 8));
+
+	bits[slot / 8] = (uint8_t)(on ? bits[slot / 8] | bit : bits[slot / 8] & ~bit);
+}
+
 /* ---- the struct -------------------------------------------------------------------------------
  */
 
@@ -117,7 +129,7 @@ static void count_missing(const struct opening *o)
 
 	for (unsigned i = 0; i < raid->num_slots && !o->all_dirty; i++) {
 		if (raid->slots[i].use != SLOT_IN && raid->sb.slots[i].state == RAID_SB_CONFIGURED)
-			raid->bitmap->ext.returns[i / 8] |= (uint8_t)(1U << (i % 8));
+			put_slot(raid->bitmap->ext.returns, i, true);
 	}
 }
 
@@ -196,9 +208,8 @@ static void settle(struct opening *o)
 	}
 	if (o->all_dirty || declared)
 		memset(b->ext.returns, 0, sizeof(b->ext.returns));
-	if (o->all_dirty)
-		memset(b->ext.joined, 0, sizeof(b->ext.joined));
 	if (o->all_dirty) {
+		memset(b->ext.joined, 0, sizeof(b->ext.joined));
 		b->ext.checkpoint_slot = RAID_NO_SLOT;
 		b->ext.since_seq = raid->sb.seq + 1;
 		/* How far parity is valid says enough. */
@@ -459,15 +470,12 @@ void raid_bitmap_close(struct raid *raid, struct bdev_done done)
 void raid_bitmap_left(struct raid *raid, unsigned slot, bool may_return)
 {
 	struct raid_bitmap *b = raid->bitmap;
-	uint8_t bit = (uint8_t)(1U << (slot % 8));
 
 	if (!b)
 		return;
 	if (b->ext.checkpoint_slot == slot)
 		b->ext.checkpoint_slot = RAID_NO_SLOT;
-	b->ext.returns[slot / 8] &= (uint8_t)~bit;
-	if (may_return)
-		b->ext.returns[slot / 8] |= bit;
+	put_slot(b->ext.returns, slot, may_return);
 }
 
 void raid_bitmap_checkpoint(struct raid *raid, unsigned slot, uint64_t blocks, uint64_t begun_seq)
@@ -490,21 +498,21 @@ void raid_bitmap_joined(struct raid *raid, unsigned slot)
 	if (b && raid_present(raid) == raid->num_slots)
 		memset(b->ext.joined, 0, sizeof(b->ext.joined));
 	else if (b && !PLANT(RAID_JOINED_FORGOTTEN))
-		b->ext.joined[slot / 8] |= (uint8_t)(1U << (slot % 8));
+		put_slot(b->ext.joined, slot, true);
 }
 
 bool raid_bitmap_has_joined(const struct raid *raid, unsigned slot)
 {
 	const struct raid_bitmap *b = raid->bitmap;
 
-	return b && (b->ext.joined[slot / 8] >> (slot % 8) & 1);
+	return b && has_slot(b->ext.joined, slot);
 }
 
 bool raid_bitmap_may_return(const struct raid *raid, unsigned slot)
 {
 	const struct raid_bitmap *b = raid->bitmap;
 
-	return b && (b->ext.returns[slot / 8] >> (slot % 8) & 1);
+	return b && has_slot(b->ext.returns, slot);
 }
 
 uint64_t *raid_bitmap_missed(struct raid *raid, unsigned index)

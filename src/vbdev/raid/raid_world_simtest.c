@@ -381,13 +381,10 @@ static bool one_seed(uint64_t seed, unsigned plant, unsigned *crashes)
 	return all_equal();
 }
 
-/* What they have found is mended. They find it again only as long as the world draws the same. */
-static const uint64_t regressions[] = {670872, 911690};
-
 static void test_seeds(void **state)
 {
 	(void)state;
-	run_seeds(regressions, ARRAY_SIZE(regressions), one_seed);
+	run_seeds(NULL, 0, one_seed);
 }
 
 #if BELLOWS_CHECK
